@@ -1,0 +1,77 @@
+// The append-only log that every concern writes to or reads from.
+//
+// Invariants, for every implementation:
+//   dense      every offset from tail to head is in exactly one frame or skip
+//   ordered    replay emits entries strictly in sequence, no gap, no repeat
+//   durable    append emits only after the range survives power loss
+//   bounded    replay never emits more entries than `demand$` has granted
+//   inert      nothing happens before subscription, or after unsubscription
+
+import type { Observable } from 'rxjs'
+import type { FrameHeader } from '../../schemas/frame.ts'
+import type { Chain, Epoch, Offset, StreamName } from '../../schemas/ids.ts'
+import type { TakenRecord } from '../../schemas/records.ts'
+import type { Write } from './store.ts'
+
+export interface Range {
+  readonly first: Offset
+  readonly last: Offset
+}
+
+/** A sealed frame or skip, as stored. */
+export interface Entry {
+  readonly header: FrameHeader
+  readonly bytes: Buffer
+}
+
+export interface Replay {
+  readonly after: Offset
+  /** Each value grants that many further entries. Completion ends the replay. */
+  readonly demand$: Observable<number>
+  /** At the head: wait for more, or complete. */
+  readonly atHead: 'follow' | 'complete'
+}
+
+export interface Log<T, E> {
+  readonly head$: Observable<Offset>
+  append(batch: readonly [T, ...T[]], alongside?: readonly Write[]): Observable<Range>
+  replay(options: Replay): Observable<E>
+  trim(through: Offset): Observable<Offset>
+}
+
+export interface Position {
+  readonly offset: Offset
+  readonly chain: Chain
+}
+
+/** Where a stream stands. All of it is durable. */
+export interface StreamState {
+  readonly name: StreamName
+  readonly epoch: Epoch
+  /** Where this epoch begins, and the epoch that it forked from. */
+  readonly origin: Position
+  readonly parent: Epoch | undefined
+  /** First offset kept; head + 1 when nothing is. */
+  readonly tail: Offset
+  readonly head: Offset
+  /** Chain at the head. */
+  readonly chain: Chain
+  /** The last mark that is on disk. */
+  readonly mark: Position
+  /** Bytes kept, as pages of the file. */
+  readonly bytes: number
+}
+
+/** One stream of a gateway: sealed on append, read as frames. */
+export interface StreamLog extends Log<TakenRecord, Entry> {
+  readonly name: StreamName
+  state(): StreamState
+  /** The chain at `offset`, if a kept frame ends there (or the trimmed part did). */
+  chainAt(offset: Offset): Chain | undefined
+  /** Notes a mark; it reaches the disk with the next commit or trim. */
+  noteMark(mark: Position): void
+  /** Begins a new epoch behind the mark on disk: restamps everything kept after it. Emits the new state. */
+  fork(): Observable<StreamState>
+  /** Puts a skip in the place of everything from the tail through `through`. */
+  drop(through: Offset, cause: 'quota' | 'age' | 'repair'): Observable<Offset>
+}
