@@ -40,6 +40,7 @@ const table = {
   link_unreachable: { severity: 'transient', says: 'cannot reach {address}: {because}' },
   link_refused: { severity: 'transient', says: '{address} refused the connection: {because}' },
   link_down: { severity: 'transient', says: 'not connected' },
+  lane_full: { severity: 'transient', says: 'lane "{lane}" to {address} is full: more waits for the connection than it can carry' },
   port_in_use: { severity: 'fatal', says: '{address} is in use by another program: stop it, or set {key} to another port' },
   listen_failed: { severity: 'fatal', says: 'cannot listen on {address} ({because}): set {key}' },
   // configuration and identity
@@ -49,9 +50,14 @@ const table = {
   identity_invalid: { severity: 'fatal', says: '{file}: {because}' },
   token_invalid: { severity: 'refused', says: 'the token is not valid: {because}' },
   enrol_refused: { severity: 'refused', says: '{address} refused the enrolment: {because}' },
+  cloud_untrusted: { severity: 'refused', says: '{address} is not the cloud that the token names ({because}): nothing secret was sent; check the token and the address' },
+  csr_invalid: { severity: 'refused', says: 'the certificate request is not valid: {because}' },
   gateway_unknown: { severity: 'refused', says: 'no gateway is named "{gateway}"' },
   gateway_exists: { severity: 'refused', says: 'a gateway named "{gateway}" exists already' },
+  gateway_invalid: { severity: 'refused', says: 'not a valid gateway: {because}' },
+  gateway_state: { severity: 'refused', says: 'gateway "{gateway}" is {state}: {mend}' },
   cursor_invalid: { severity: 'refused', says: 'the cursor is not valid: {because}' },
+  query_refused: { severity: 'refused', says: 'question "{name}" refused: {because}' },
   worker_lost: { severity: 'transient', says: 'worker "{name}" stopped: {because}' },
 } as const satisfies Record<string, Meaning>
 

@@ -15,7 +15,7 @@
 import { createHash } from 'node:crypto'
 import * as zlib from 'node:zlib'
 import type { BootId, Chain, Epoch, EpochMs, Offset, StreamName } from './ids.ts'
-import { OFFSET_MAX, streamNameSchema } from './ids.ts'
+import { OFFSET_MAX, isStreamName } from './ids.ts'
 import { type SealedRecord, type TakenRecord, readBody, writeBody } from './records.ts'
 
 /** A frame is sealed at whichever comes first; one record may exceed the bytes on its own. */
@@ -97,6 +97,16 @@ export const sealSkip = (at: Position & { readonly count: number; readonly cause
   return finish(frame, Buffer.from(at.chain, 'hex'))
 }
 
+/** The rest of a skip from `first` on. */
+export const shortenSkip = (bytes: Uint8Array, first: Offset): Buffer => {
+  const skip = Buffer.from(bytes)
+  const { last, kind, chain } = readHeader(skip)
+  if (kind !== 'skip' || first > last) return malformed(`no skip reaches ${first}`)
+  skip.writeUIntBE(first, 24, 6)
+  skip.writeUIntBE(last - first + 1, 30, 6)
+  return finish(skip, Buffer.from(chain, 'hex'))
+}
+
 /** The same records under another epoch and chain: what a fork does to frames not proven delivered. */
 export const restampFrame = (bytes: Uint8Array, epoch: Epoch, previous: Chain): Buffer => {
   const frame = Buffer.from(bytes)
@@ -165,8 +175,8 @@ export const readHeader = (frame: Buffer): FrameHeader => {
   const count = frame.readUIntBE(30, 6)
   if (first < 1 || count < 1 || first + count - 1 > OFFSET_MAX) return malformed(`offsets from ${first}, ${count} of them`)
   if (kind === 'data' && count > 0xffff) return malformed(`${count} records`)
-  const stream = streamNameSchema.safeParse(frame.toString('latin1', FIXED, FIXED + nameLength))
-  if (!stream.success) return malformed('no stream name')
+  const stream = frame.toString('latin1', FIXED, FIXED + nameLength)
+  if (!isStreamName(stream)) return malformed('no stream name')
   return {
     kind,
     cause: kind === 'skip' ? (SKIP_CAUSES[frame[43] ?? 0] ?? malformed(`skip cause ${frame[43]}`)) : undefined,
@@ -183,7 +193,7 @@ export const readHeader = (frame: Buffer): FrameHeader => {
     bootId: frame.toString('hex', 44, 52) as BootId,
     sealedMonoMs: frame.readUIntBE(52, 6),
     chain: frame.toString('hex', 58, 74) as Chain,
-    stream: stream.data,
+    stream,
   }
 }
 

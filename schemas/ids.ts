@@ -37,7 +37,10 @@ const named = <T>(pattern: RegExp, what: string) =>
 
 export const gatewayIdSchema = named<GatewayId>(/^[a-z0-9][a-z0-9-]{0,62}$/, 'lower-case letters, digits and dashes, at most 63')
 export const channelIdSchema = named<ChannelId>(/^[A-Za-z0-9][A-Za-z0-9-]{0,62}$/, 'letters, digits and dashes, at most 63')
-export const streamNameSchema = named<StreamName>(/^[a-z][a-z0-9-]{0,31}$/, 'lower-case letters, digits and dashes, at most 32, starting with a letter')
+const STREAM_NAME = /^[a-z][a-z0-9-]{0,31}$/
+/** As the schema, for places that ask once a frame. */
+export const isStreamName = (text: string): text is StreamName => STREAM_NAME.test(text)
+export const streamNameSchema = named<StreamName>(STREAM_NAME, 'lower-case letters, digits and dashes, at most 32, starting with a letter')
 export const epochSchema = named<Epoch>(/^[0-9a-f]{16}$/, '16 hex digits')
 export const bootIdSchema = named<BootId>(/^[0-9a-f]{16}$/, '16 hex digits')
 export const chainSchema = named<Chain>(/^[0-9a-f]{32}$/, '32 hex digits')

@@ -13,7 +13,6 @@ export const TOPIC_LEVELS_MAX = 32
 export const up = {
   hello: (gateway: GatewayId) => `${ROOT}/${gateway}/up/hello`,
   export: (gateway: GatewayId, stream: StreamName) => `${ROOT}/${gateway}/up/export/${stream}`,
-  latest: (gateway: GatewayId) => `${ROOT}/${gateway}/up/latest`,
   session: (gateway: GatewayId) => `${ROOT}/${gateway}/up/session`,
   gone: (gateway: GatewayId) => `${ROOT}/${gateway}/up/gone`,
 }
@@ -31,7 +30,7 @@ export const down = {
 export const UP_FILTER = `${ROOT}/+/up/#`
 
 export type UpTopic =
-  | { readonly kind: 'hello' | 'latest' | 'session' | 'gone'; readonly gateway: GatewayId }
+  | { readonly kind: 'hello' | 'session' | 'gone'; readonly gateway: GatewayId }
   | { readonly kind: 'export'; readonly gateway: GatewayId; readonly stream: StreamName }
 
 /** Undefined for anything that is not exactly an uplink protocol topic. */
@@ -42,7 +41,6 @@ export const parseUp = (topic: string): UpTopic | undefined => {
   if (!gateway.success || gateway.data === 'all') return undefined
   switch (kind) {
     case 'hello':
-    case 'latest':
     case 'session':
     case 'gone':
       return streamText === undefined ? { kind, gateway: gateway.data } : undefined

@@ -32,9 +32,18 @@ export interface Replay {
   readonly atHead: 'follow' | 'complete'
 }
 
+/** `now`: commit at once if none runs. `wait`: with the next commit, at the latest after the seal wait. */
+export type Patience = 'now' | 'wait'
+
+export interface How {
+  readonly patience?: Patience
+  /** Rows of other tables that belong in the same transaction. */
+  readonly alongside?: readonly Write[]
+}
+
 export interface Log<T, E> {
   readonly head$: Observable<Offset>
-  append(batch: readonly [T, ...T[]], alongside?: readonly Write[]): Observable<Range>
+  append(batch: readonly [T, ...T[]], how?: How): Observable<Range>
   replay(options: Replay): Observable<E>
   trim(through: Offset): Observable<Offset>
 }
@@ -58,16 +67,26 @@ export interface StreamState {
   readonly chain: Chain
   /** The last mark that is on disk. */
   readonly mark: Position
+  /** A fork began and has not come to its end: call `fork` again before anything is exported. */
+  readonly forking: boolean
   /** Bytes kept, as pages of the file. */
   readonly bytes: number
 }
+
+/** What a stream can say of its chain at an offset. */
+export type ChainAt =
+  | { readonly kind: 'known'; readonly chain: Chain }
+  /** Trimmed, or inside a skip. */
+  | { readonly kind: 'gone' }
+  /** In the middle of a frame: never a mark of ours. */
+  | { readonly kind: 'inside' }
+  | { readonly kind: 'beyond' }
 
 /** One stream of a gateway: sealed on append, read as frames. */
 export interface StreamLog extends Log<TakenRecord, Entry> {
   readonly name: StreamName
   state(): StreamState
-  /** The chain at `offset`, if a kept frame ends there (or the trimmed part did). */
-  chainAt(offset: Offset): Chain | undefined
+  chainAt(offset: Offset): ChainAt
   /** Notes a mark; it reaches the disk with the next commit or trim. */
   noteMark(mark: Position): void
   /** Begins a new epoch behind the mark on disk: restamps everything kept after it. Emits the new state. */

@@ -31,6 +31,10 @@ export interface Store {
   scan(table: string, scan: Scan): Row[]
   /** Bytes the file occupies on disk. */
   allocatedBytes(): number
+  /** Bytes of the pages that hold one table. */
+  tableBytes(table: string): number
+  /** Bytes that this user may still write on the file's disk. */
+  freeBytes(): number
   /** Waits for a commit in flight. */
   close(): Observable<void>
 }

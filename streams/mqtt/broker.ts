@@ -2,6 +2,8 @@
 
 import type { Observable } from 'rxjs'
 import type { Qos } from '../../schemas/records.ts'
+import type { AdmissionStats } from './admission.ts'
+import type { Outgoing } from './link.ts'
 
 /** Who is connected, as the rules saw it. */
 export interface Peer {
@@ -16,6 +18,7 @@ export interface Peer {
 
 export interface PeerCertificate {
   readonly commonName: string
+  /** Lower-case hex without separators. */
   readonly serial: string
   readonly notAfterMs: number
   /** The handshake was resumed: nothing was verified in it. */
@@ -50,4 +53,73 @@ export interface BrokerRules {
   take(message: Received, done: (error?: Error) => void): void
   /** `consume`: `take` is the only receiver; `forward`: subscribers get it as well. */
   readonly routing: 'consume' | 'forward'
+
+  /**
+   * QoS 2 over a restart. An id counts as held from the moment that `take` stored its message until `releaseQos2`
+   * removed it; a PUBLISH with a held id is answered with PUBREC and never taken again. Without these hooks ids are
+   * kept in memory only. Clients with clean sessions are never asked about: their ids start afresh.
+   */
+  isHeldQos2?(peer: Peer, messageId: number): boolean
+  /** On PUBREL; PUBCOMP goes out when it completed. May be called twice for one id. */
+  releaseQos2?(peer: Peer, messageId: number): Observable<void>
+  /** A client came with a clean session: what its id held is forgotten before CONNACK. */
+  discardQos2?(peer: Peer): Observable<void>
+}
+
+export type RefusalCode =
+  | Extract<Verdict, { kind: 'refuse' }>['code']
+  /** No TLS, or none that is accepted. */
+  | 'tls'
+  /** In front of TLS: silent, too slow, too many. */
+  | 'admission'
+  /** Not MQTT 3.1.1, or no CONNECT in time. */
+  | 'protocol'
+  /** Too many connections. */
+  | 'limit'
+
+export type BrokerState =
+  | { readonly kind: 'listening'; readonly host: string; readonly port: number }
+  /** Before the first message of the peer is taken. */
+  | { readonly kind: 'connected'; readonly peer: Peer }
+  | { readonly kind: 'disconnected'; readonly peer: Peer; readonly because: string }
+  | { readonly kind: 'refused'; readonly address: string; readonly because: string; readonly code: RefusalCode }
+
+export interface BrokerStats {
+  readonly connections: number
+  readonly received: number
+  /** Publishes that wait for `done`. */
+  readonly held: number
+  readonly refusedPublishes: number
+  readonly refusedSubscribes: number
+  /** QoS 2 messages that came again and were not taken again. */
+  readonly duplicates: number
+  /** Messages that a slow subscriber's full queue cost it. */
+  readonly dropped: number
+  /** Bytes that wait in the lanes of all connections. */
+  readonly queuedBytes: number
+  readonly offendersHeldOff: number
+  /** Of the listeners with TLS. */
+  readonly admission: readonly AdmissionStats[]
+}
+
+export interface Broker {
+  /** Errors: port_in_use, listen_failed. */
+  readonly run$: Observable<BrokerState>
+  clients(): Peer[]
+  /** To local subscribers. Completes when routed. */
+  publish(message: {
+    readonly topic: string
+    readonly payload: Buffer
+    readonly qos: Qos
+    readonly retain?: boolean
+  }): Observable<never>
+  /**
+   * To one connected client, whether it subscribed or not. Completes when handed to the socket (QoS 0) or on PUBACK
+   * (QoS 1). Errors: link_down, link_lost, lane_full.
+   */
+  send(clientId: string, message: Outgoing): Observable<never>
+  /** Emits once, whether the client acknowledges an empty QoS 1 message to `topic` in time. */
+  isAlive(clientId: string, probe: { readonly topic: string; readonly withinMs: number }): Observable<boolean>
+  close(clientId: string, because: string): void
+  stats(): BrokerStats
 }

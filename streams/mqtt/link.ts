@@ -25,13 +25,16 @@ export interface Outgoing {
 }
 
 export interface Link {
-  /** Shared: the connection lives while this has a subscriber. */
+  /** Shared, and told to late subscribers: the connection lives while this has a subscriber. */
   readonly state$: Observable<LinkState>
-  /** SUBSCRIBE on the first subscriber of a filter, again at each connection; QoS 1. */
+  /**
+   * SUBSCRIBE on the first subscriber of a filter, again at each connection before `up`; QoS 1. Use filters that do
+   * not overlap: a broker may send a message once for each.
+   */
   messages(filter: string): Observable<Incoming>
   /**
    * Cold. QoS 1 completes on PUBACK, which means taken by the broker, not stored by the cloud; QoS 0 when handed to
-   * the socket. Errors with link_down or link_lost; never retried here.
+   * the socket. Errors with link_down, link_lost or lane_full; never retried here.
    */
   publish(message: Outgoing): Observable<never>
 }

@@ -1,0 +1,91 @@
+// The only file that knows what aedes 1.2.0 does not declare: its persistence, the packet id counter of a client and
+// the publish call that ends each message's way. Everything else goes through its options.
+
+import { Aedes, type AedesOptions, type AedesPublishPacket, type Client } from 'aedes'
+
+export type AedesClient = Client
+export type AedesPacket = AedesPublishPacket
+
+export interface PacketRef {
+  readonly cmd: string
+  readonly messageId?: number
+}
+
+/** What this broker keeps for itself of aedes' persistence. */
+export interface Persistence {
+  incomingGetPacket(client: Client, packet: PacketRef): Promise<unknown>
+  incomingStorePacket(client: Client, packet: PacketRef): Promise<unknown>
+  incomingDelPacket(client: Client, packet: PacketRef): Promise<unknown>
+  cleanIncoming(client: Client): Promise<unknown>
+  /** On PUBACK and PUBCOMP of a client. */
+  outgoingClearMessageId(client: Client, packet: PacketRef): Promise<unknown>
+  outgoingEnqueueCombi(subscriptions: readonly { readonly clientId: string }[], packet: AedesPacket): Promise<unknown>
+  storeRetained(packet: AedesPacket): Promise<unknown>
+  addSubscriptions(client: Client, subscriptions: readonly Filter[]): Promise<unknown>
+}
+
+export interface Filter {
+  readonly topic: string
+  readonly qos: number
+}
+
+type Done = (error?: Error | null) => void
+
+interface Inside {
+  persistence: Persistence
+  publish(packet: unknown, client: Client | Done | null, done?: Done): void
+}
+
+interface ClientInside {
+  _nextId: number
+  subscriptions: Readonly<Record<string, { readonly qos: number }>>
+}
+
+/** A broker with aedes' in-memory persistence, but for the parts that `replace` gives. */
+export const startAedes = async (
+  options: AedesOptions,
+  replace: (inner: Persistence) => Partial<Persistence>,
+): Promise<Aedes> => {
+  const broker = new Aedes(options)
+  await broker.listen()
+  const inside = broker as unknown as Inside
+  const inner = inside.persistence
+  const replaced = replace(inner)
+  inside.persistence = new Proxy(inner, {
+    get: (target, name: keyof Persistence) => {
+      const own = replaced[name]
+      if (own !== undefined) return own
+      const value = target[name]
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+  return broker
+}
+
+/** What clients publish ends here: no retained messages, no subscribers, no events. */
+export const consumeOnly = (broker: Aedes): void => {
+  const inside = broker as unknown as Inside
+  const publish = inside.publish.bind(broker)
+  inside.publish = (packet, client, done) => {
+    if (client === null || typeof client === 'function' || done === undefined) publish(packet, client, done)
+    else done(null)
+  }
+}
+
+/** The next packet id of a connection, from the same counter as aedes' own. */
+export const nextMessageId = (client: Client): number => {
+  const inside = client as unknown as ClientInside
+  const id = inside._nextId
+  inside._nextId = id >= 65_535 ? 1 : id + 1
+  return id
+}
+
+export const subscriptionsOf = (client: Client): Readonly<Record<string, { readonly qos: number }>> =>
+  (client as unknown as ClientInside).subscriptions
+
+export const CONNACK_CODES = { identifier: 2, unavailable: 3, credentials: 4, unauthorised: 5 } as const
+
+type AuthenticateError = Parameters<Parameters<Aedes['authenticate']>[3]>[0]
+
+export const connackError = (code: keyof typeof CONNACK_CODES, because: string): AuthenticateError =>
+  Object.assign(new Error(because), { returnCode: CONNACK_CODES[code] }) as unknown as AuthenticateError

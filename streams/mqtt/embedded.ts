@@ -1,0 +1,143 @@
+// The embedded broker: aedes 1.2.0 behind our listeners, asking the owner's rules at each step.
+//
+//   asked first   `connect` decides before an older connection with the same client id is touched
+//   durable       PUBACK and PUBREC go out only after `take` called back; while it does not, the client is not read
+//   once          a QoS 2 message is taken once, over restarts with the owner's hooks (qos2.ts)
+//   one writer    what the owner sends, and what subscribers get, goes through each connection's lanes
+//   bounded       connections, packets, topics, subscriptions, queues; a client that keeps offending is held off
+
+import { Observable, catchError, concat, ignoreElements, map, of, race, take, timer } from 'rxjs'
+import { TOPIC_LEVELS_MAX } from '../../schemas/topics.ts'
+import { fault, isFatal, reasonOf } from '../run/fault.ts'
+import type { Clock, Random } from '../run/clock.ts'
+import { ADMISSION_LIMITS, type AdmissionLimits } from './admission.ts'
+import type { Broker, BrokerRules, BrokerState } from './broker.ts'
+import type { Outgoing } from './link.ts'
+import type { Listener, ServerIdentity } from './listener.ts'
+import { type Running, runBroker } from './running.ts'
+import { LANE_LIMITS, type LaneLimits } from './scheduler.ts'
+
+export interface BrokerLimits {
+  readonly connectionsMax: number
+  readonly packetBytesMax: number
+  readonly topicLevelsMax: number
+  /** From the connection (for TLS: the end of its handshake) to the CONNACK. */
+  readonly unauthenticatedMsMax: number
+  /** For one client. */
+  readonly subscriptionsMax: number
+  /** Client ids whose session is kept while they are away. */
+  readonly keptSessionsMax: number
+  readonly admission: AdmissionLimits
+  readonly lanes: LaneLimits
+}
+
+export const BROKER_LIMITS: BrokerLimits = {
+  connectionsMax: 10_000,
+  packetBytesMax: 2 * 1_024 * 1_024,
+  topicLevelsMax: TOPIC_LEVELS_MAX,
+  unauthenticatedMsMax: 10_000,
+  subscriptionsMax: 100,
+  keptSessionsMax: 1_000,
+  admission: ADMISSION_LIMITS,
+  lanes: LANE_LIMITS,
+}
+
+export interface BrokerOptions {
+  readonly listeners: readonly Listener[]
+  readonly rules: BrokerRules
+  readonly clock: Clock
+  readonly random: Random
+  readonly limits?: Partial<BrokerLimits>
+}
+
+export interface EmbeddedBroker extends Broker {
+  /** 48 new random bytes; tickets under the old ones lead to full handshakes. */
+  rotateTickets(keys: Buffer): void
+  /** New certificates of the TLS listeners, for new connections. */
+  renew(identity: ServerIdentity): void
+}
+
+export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
+  const limits = { ...BROKER_LIMITS, ...options.limits }
+  let running: Running | undefined
+
+  const send = (clientId: string, message: Outgoing): Observable<never> =>
+    new Observable(subscriber => {
+      const entry = running?.byClientId.get(clientId)
+      if (entry === undefined) {
+        subscriber.error(fault('link_down'))
+        return undefined
+      }
+      return entry.downlink.send(message).subscribe(subscriber)
+    })
+
+  return {
+    run$: new Observable<BrokerState>(subscriber => {
+      const here = runBroker(options, limits, {
+        emit: state => subscriber.next(state),
+        fail: thrown => subscriber.error(thrown),
+      })
+      running = here
+      return () => {
+        here.stop()
+        if (running === here) running = undefined
+      }
+    }),
+    clients: () => [...(running?.byClientId.values() ?? [])].flatMap(({ peer }) => (peer === undefined ? [] : [peer])),
+    publish: ({ topic, payload, qos, retain = false }) =>
+      new Observable<never>(subscriber => {
+        const aedes = running?.aedes()
+        if (aedes === undefined) {
+          subscriber.error(fault('link_down'))
+          return
+        }
+        aedes.publish({ cmd: 'publish', topic, payload, qos, retain, dup: false }, thrown => {
+          if (thrown) subscriber.error(fault('link_lost', { address: 'the local broker', because: reasonOf(thrown) }))
+          else subscriber.complete()
+        })
+      }),
+    send,
+    isAlive: (clientId, { topic, withinMs }) =>
+      race(
+        concat(
+          send(clientId, { topic, payload: Buffer.alloc(0), qos: 1, lane: 'interactive' }).pipe(ignoreElements()),
+          of(true),
+        ),
+        timer(withinMs, options.clock.scheduler).pipe(map(() => false)),
+      ).pipe(
+        take(1),
+        catchError(thrown => {
+          if (isFatal(thrown)) throw thrown
+          return of(false)
+        }),
+      ),
+    close: (clientId, because) => {
+      const entry = running?.byClientId.get(clientId)
+      if (entry === undefined) return
+      entry.because ??= because
+      entry.client.close()
+    },
+    rotateTickets: keys => {
+      for (const listener of running?.listeners ?? []) listener.rotateTickets(keys)
+    },
+    renew: identity => {
+      for (const listener of running?.listeners ?? []) listener.renew(identity)
+    },
+    stats: () => {
+      const entries = [...(running?.entries.values() ?? [])]
+      return {
+        connections: entries.length,
+        received: 0,
+        held: 0,
+        refusedPublishes: 0,
+        refusedSubscribes: 0,
+        dropped: 0,
+        ...running?.counters,
+        duplicates: running?.duplicates() ?? 0,
+        queuedBytes: entries.reduce((sum, { downlink }) => sum + downlink.queuedBytes(), 0),
+        offendersHeldOff: running?.heldOff() ?? 0,
+        admission: (running?.listeners ?? []).flatMap(listener => listener.admission?.stats() ?? []),
+      }
+    },
+  }
+}
