@@ -57,6 +57,9 @@ const table = {
   gateway_invalid: { severity: 'refused', says: 'not a valid gateway: {because}' },
   gateway_state: { severity: 'refused', says: 'gateway "{gateway}" is {state}: {mend}' },
   cursor_invalid: { severity: 'refused', says: 'the cursor is not valid: {because}' },
+  cursor_unknown: { severity: 'refused', says: 'no cursor is named "{cursor}": PUT /api/cursors/{cursor} makes it' },
+  request_refused: { severity: 'refused', says: 'request refused: {because}' },
+  limit_reached: { severity: 'refused', says: '{limit} is reached ({max}): {mend}' },
   query_refused: { severity: 'refused', says: 'question "{name}" refused: {because}' },
   worker_lost: { severity: 'transient', says: 'worker "{name}" stopped: {because}' },
 } as const satisfies Record<string, Meaning>

@@ -22,6 +22,8 @@ export const down = {
   command: (gateway: GatewayId) => `${ROOT}/${gateway}/down/command`,
   session: (gateway: GatewayId) => `${ROOT}/${gateway}/down/session`,
   who: (gateway: GatewayId) => `${ROOT}/${gateway}/down/who`,
+  /** Empty, QoS 1: its PUBACK says that the gateway is there. */
+  alive: (gateway: GatewayId) => `${ROOT}/${gateway}/down/alive`,
   whoAll: () => `${ROOT}/all/down/who`,
   everything: (gateway: GatewayId) => `${ROOT}/${gateway}/down/#`,
 }

@@ -96,12 +96,19 @@ export interface DeliveryRow {
   readonly repeated: number
   /** Dropped by ingestion, as it must. */
   readonly duplicatesDropped: number
-  readonly forks: readonly { readonly parent: string; readonly at: number; readonly held: number; readonly atMs: EpochMs }[]
+  readonly forks: readonly {
+    readonly parent: string
+    readonly at: number
+    readonly held: number
+    readonly atMs: EpochMs
+  }[]
   readonly lastReceivedMs: EpochMs | undefined
   readonly origin: number | undefined
   readonly parent: string | undefined
   /** Announced by the last hello. */
-  readonly announced: { readonly tail: number; readonly head: number; readonly waitingBytes: number; readonly atMs: EpochMs } | undefined
+  readonly announced:
+    | { readonly tail: number; readonly head: number; readonly waitingBytes: number; readonly atMs: EpochMs }
+    | undefined
   /** Offsets that the gateway has announced and the log does not hold; undefined for an older epoch. */
   readonly lag: number | undefined
 }
@@ -149,7 +156,10 @@ export interface FoldStatus {
 /** Every question that the views answer, with its arguments and its answer. */
 export interface ViewQueries {
   /** All gateways that were ever heard of, by name, after `after`. */
-  readonly fleet: { args: { readonly after?: string | undefined; readonly limit: number }; answer: readonly FleetRow[] }
+  readonly fleet: {
+    args: { readonly after?: string | undefined; readonly limit: number }
+    answer: readonly FleetRow[]
+  }
   readonly gateway: { args: { readonly gateway: string }; answer: FleetRow | undefined }
   readonly latest: {
     args: { readonly gateway: string; readonly prefix?: string | undefined; readonly limit: number }

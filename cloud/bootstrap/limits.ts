@@ -1,4 +1,4 @@
-// What strangers may cost: named limits of the enrolment listener, and the bucket that holds all of them together.
+// What strangers may cost: limits of the enrolment listener, and the bucket that holds all of them together.
 
 import type { Clock } from '../../streams/run/clock.ts'
 

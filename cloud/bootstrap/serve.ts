@@ -94,24 +94,25 @@ const build = (
     tell({ kind: 'limited', from: dropped?.remoteAddress ?? 'unknown', limit: 'connections' }),
   )
   app.setErrorHandler((thrown, request, reply) => answerError(thrown, request, reply, tell, fail))
-  app.register(async limited => {
-    const withinAll = bucketOf(limits.requestsPerMinuteMax, options.clock)
-    await limited.register(rateLimit, {
-      max: limits.requestsPerMinuteMaxOfAddress,
-      timeWindow: RATE_WINDOW_MS,
-      cache: ADDRESSES_MAX,
-      onExceeded: request => tell({ kind: 'limited', from: request.ip, limit: 'address' }),
-    })
+  const withinAll = bucketOf(limits.requestsPerMinuteMax, options.clock)
+  const rates = {
+    max: limits.requestsPerMinuteMaxOfAddress,
+    timeWindow: RATE_WINDOW_MS,
+    cache: ADDRESSES_MAX,
+    onExceeded: (request: FastifyRequest) => tell({ kind: 'limited', from: request.ip, limit: 'address' }),
+  }
+  // The route is declared only once the plugin is loaded: it would not see it otherwise.
+  app.register(rateLimit, rates).after(() => {
     // Behind the limit of each address, so that one alone cannot use up what is there for all.
-    limited.addHook('preParsing', async (request, reply) => {
-      if (withinAll()) return
+    app.addHook('preParsing', (request, reply, _, done) => {
+      if (withinAll()) return done()
       tell({ kind: 'limited', from: request.ip, limit: 'all' })
-      await reply
+      reply
         .code(429)
         .header('retry-after', '60')
         .send(refusal('limited', 'too many enrolments at once: try again in a minute'))
     })
-    limited.post(ENROL_PATH, async request => enrolOnce(request, options, tell))
+    app.post(ENROL_PATH, request => enrolOnce(request, options, tell))
   })
   app.setNotFoundHandler((_, reply) =>
     reply.code(404).send(refusal('not_found', `only POST ${ENROL_PATH} is here`)),

@@ -15,16 +15,11 @@ import type { CloudWriter, LogClass } from '../../streams/log/cloudlog.ts'
 import type { Position } from '../../streams/log/log.ts'
 import type { Clock } from '../../streams/run/clock.ts'
 import { type Fault, fault, isFatal, reasonOf } from '../../streams/run/fault.ts'
+import type { Uplink } from '../context.ts'
 import { type Assembler, openAssembler } from './assemble.ts'
 import { type Batch, type Batches, type Held, openBatches } from './batches.ts'
 import { CREDIT_LIMITS, type CreditLimits, openCredit } from './credit.ts'
 import { receiveFrame } from './receive.ts'
-
-export type Uplink =
-  | { readonly kind: 'connected'; readonly gateway: GatewayId; readonly connection: string; readonly address: string }
-  | { readonly kind: 'disconnected'; readonly gateway: GatewayId; readonly connection: string; readonly because: string }
-  | { readonly kind: 'hello'; readonly gateway: GatewayId; readonly connection: string; readonly payload: Buffer }
-  | { readonly kind: 'export'; readonly gateway: GatewayId; readonly connection: string; readonly stream: StreamName; readonly payload: Buffer }
 
 export interface IngestionPorts {
   readonly log: CloudWriter

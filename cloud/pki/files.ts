@@ -1,4 +1,4 @@
-// Small files that must be whole or absent: written beside their place, synced, renamed into it, folder synced.
+// Small files that must be whole or absent: written beside their place, synced, renamed, folder synced.
 
 import {
   chmodSync,

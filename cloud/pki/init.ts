@@ -1,5 +1,5 @@
-// What `headgate-cloud init` does: the folder, the root, the cloud's own certificate, ticket keys, a configuration.
-// A root that exists is never replaced; run again it adds what is missing, and names to the server certificate.
+// What `headgate-cloud init` does: folder, root, the cloud's own certificate, ticket keys, configuration.
+// A root that exists is never replaced; run again it adds what is missing, and names to the certificate.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -44,7 +44,7 @@ export interface Initialised {
   }
 }
 
-/** Cold; emits once, with everything on disk. Errors: config_invalid (a host), folder_unwritable, identity_*. */
+/** Cold; emits once, all on disk. Errors: config_invalid (a host), folder_unwritable, identity_*. */
 export const initCloud = ({ data, hosts, clock, random }: InitCloud): Observable<Initialised> =>
   defer(async () => {
     const asked = namesOf([...LOCAL_HOSTS, ...hosts])

@@ -118,7 +118,7 @@ export interface GatewayRequest extends Chance {
   readonly days?: number
 }
 
-/** Takes nothing from the request but its key: the name is the registry's to give. Rejects with csr_invalid. */
+/** Takes only the key from the request: the name is the registry's to give. Rejects with csr_invalid. */
 export const issueGateway = async ({
   ca,
   csr,

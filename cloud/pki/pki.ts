@@ -94,7 +94,7 @@ export interface Reissue extends Chance {
   readonly names: Names
 }
 
-/** A new server certificate for the same key, on disk when it emits. Errors: identity_*, folder_unwritable. */
+/** A new server certificate for the same key, on disk when it emits. Errors: identity_*, folder_*. */
 export const reissueServer = ({ folder, names, clock, random }: Reissue): Observable<IssuedCertificate> =>
   defer(async () => {
     const ca = openCa(folder, clock)

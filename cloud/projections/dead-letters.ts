@@ -6,7 +6,9 @@ import { headerOf, recordsOf } from './decode.ts'
 
 export const DEAD_LETTERS_MAX = 1_000
 
-export type DeadLetterValue = (DeadLetter & { readonly kind: 'letter' }) | { readonly kind: 'total'; total: number }
+export type DeadLetterValue =
+  | (DeadLetter & { readonly kind: 'letter' })
+  | { readonly kind: 'total'; total: number }
 
 const TOTAL = 'total'
 /** A letter's place in a ring: a new one takes the place of the oldest. */
@@ -22,7 +24,9 @@ export const deadLetters: Projection<DeadLetterValue> = {
       const records = recordsOf(entry)
       if (records.ok) continue
       const header = headerOf(entry)
-      const { stream, first, count } = header.ok ? header.value : { stream: undefined, first: undefined, count: undefined }
+      const { stream, first, count } = header.ok
+        ? header.value
+        : { stream: undefined, first: undefined, count: undefined }
       const { seq, gateway, receivedAtMs, frame } = entry
       const total = totalOf(view) + 1
       view.set(TOTAL, { kind: 'total', total })
@@ -50,7 +54,11 @@ const totalOf = (view: View<DeadLetterValue>): number => {
 export const deadLetterPage = (view: View<DeadLetterValue>, limit: number): DeadLetterPage => {
   const total = totalOf(view)
   const letters: DeadLetter[] = []
-  for (let number = total; number > Math.max(0, total - DEAD_LETTERS_MAX) && letters.length < limit; number--) {
+  for (
+    let number = total;
+    number > Math.max(0, total - DEAD_LETTERS_MAX) && letters.length < limit;
+    number--
+  ) {
     const value = view.get(keyOf(number))
     if (value?.kind !== 'letter') break
     const { kind: _, ...letter } = value

@@ -7,8 +7,8 @@ import type { CloudEvent } from '../../schemas/events.ts'
 import type { FrameHeader, SkipCause } from '../../schemas/frame.ts'
 import type { EpochMs } from '../../schemas/ids.ts'
 import type { DeliveryPage, DeliveryRow, OffsetRange, RefusedFrames } from '../../schemas/views.ts'
-import type { LogClass } from '../../streams/log/cloudlog.ts'
 import type { Projection, View } from '../../streams/fold/projection.ts'
+import type { LogClass } from '../../streams/log/cloudlog.ts'
 import { headerOf } from './decode.ts'
 import { addRange, noRanges, type RangesKept } from './ranges.ts'
 
@@ -76,7 +76,12 @@ export const delivery: Projection<DeliveryValue> = {
   },
 }
 
-const takeFrame = (value: EpochValue, { kind, cause, first, last, count }: FrameHeader, bytes: number, atMs: EpochMs): void => {
+const takeFrame = (
+  value: EpochValue,
+  { kind, cause, first, last, count }: FrameHeader,
+  bytes: number,
+  atMs: EpochMs,
+): void => {
   if (value.last === 0) value.first = first
   else if (first > value.last + 1) addRange(value.gaps, { first: value.last + 1, last: first - 1 })
   else if (first <= value.last) value.repeated += Math.min(value.last, last) - first + 1
@@ -94,18 +99,21 @@ const applyEvent = (view: View<DeliveryValue>, event: CloudEvent, atMs: EpochMs)
       const value = epochOf(view, event.gateway, event, true)
       value.origin = event.origin
       value.parent = event.parent
-      return view.touch(keyOf(event.gateway, event.stream, event.epoch))
+      view.touch(keyOf(event.gateway, event.stream, event.epoch))
+      return
     }
     case 'forked': {
       const { parent, at, held } = event
       const value = epochOf(view, event.gateway, event, true)
       value.forks.push({ parent, at, held, atMs })
       if (value.forks.length > FORKS_KEPT_MAX) value.forks.shift()
-      return view.touch(keyOf(event.gateway, event.stream, event.epoch))
+      view.touch(keyOf(event.gateway, event.stream, event.epoch))
+      return
     }
     case 'duplicates_dropped': {
       epochOf(view, event.gateway, event, true).duplicatesDropped += event.count
-      return view.touch(keyOf(event.gateway, event.stream, event.epoch))
+      view.touch(keyOf(event.gateway, event.stream, event.epoch))
+      return
     }
     case 'hello':
       for (const { name, epoch, tail, head, waitingBytes } of event.streams) {
@@ -116,7 +124,15 @@ const applyEvent = (view: View<DeliveryValue>, event: CloudEvent, atMs: EpochMs)
       const key = `r/${event.gateway}/${event.stream}`
       const known = view.get(key)
       const count = (known?.kind === 'refused' ? known.count : 0) + event.count
-      return view.set(key, { kind: 'refused', stream: event.stream, count, code: event.code, because: event.because, atMs })
+      view.set(key, {
+        kind: 'refused',
+        stream: event.stream,
+        count,
+        code: event.code,
+        because: event.because,
+        atMs,
+      })
+      return
     }
     default:
       return
@@ -185,7 +201,10 @@ export const deliveryPage = (view: View<DeliveryValue>, gateway: string): Delive
     const { stream, count, code, because, atMs } = value
     refused.push({ stream, count, code, because, atMs })
   }
-  streams.sort((one, other) => one.stream.localeCompare(other.stream) || (one.lastReceivedMs ?? 0) - (other.lastReceivedMs ?? 0))
+  streams.sort(
+    (one, other) =>
+      one.stream.localeCompare(other.stream) || (one.lastReceivedMs ?? 0) - (other.lastReceivedMs ?? 0),
+  )
   return { streams, refused }
 }
 
@@ -195,10 +214,12 @@ const rowOf = (value: EpochValue, announced: AnnouncedValue | undefined): Delive
   return {
     ...row,
     gaps: withGapAtOrigin(value),
-    announced: current === undefined
-      ? undefined
-      : { tail: current.tail, head: current.head, waitingBytes: current.waitingBytes, atMs: current.atMs },
-    lag: current === undefined ? undefined : Math.max(0, current.head - Math.max(value.last, value.origin ?? 0)),
+    announced:
+      current === undefined
+        ? undefined
+        : { tail: current.tail, head: current.head, waitingBytes: current.waitingBytes, atMs: current.atMs },
+    lag:
+      current === undefined ? undefined : Math.max(0, current.head - Math.max(value.last, value.origin ?? 0)),
   }
 }
 
@@ -206,5 +227,9 @@ const rowOf = (value: EpochValue, announced: AnnouncedValue | undefined): Delive
 const withGapAtOrigin = ({ whole, origin, first, last, gaps }: EpochValue): EpochValue['gaps'] => {
   if (!whole || origin === undefined || last === 0 || first <= origin + 1) return gaps
   const atOrigin = { first: origin + 1, last: first - 1 }
-  return { count: gaps.count + atOrigin.last - origin, ranges: gaps.ranges + 1, list: [atOrigin, ...gaps.list] }
+  return {
+    count: gaps.count + atOrigin.last - origin,
+    ranges: gaps.ranges + 1,
+    list: [atOrigin, ...gaps.list],
+  }
 }

@@ -76,7 +76,8 @@ const applyEvent = (view: View<FleetValue>, event: CloudEvent, atMs: EpochMs): v
       value.helloed = undefined
       value.address = event.address
       value.connects += 1
-      return view.touch(event.gateway)
+      view.touch(event.gateway)
+      return
     }
     case 'hello': {
       const value = entryOf(view, event.gateway, atMs)
@@ -84,16 +85,22 @@ const applyEvent = (view: View<FleetValue>, event: CloudEvent, atMs: EpochMs): v
       seen(value, atMs)
       value.helloed = event.connection
       value.version = event.version
-      return view.touch(event.gateway)
+      view.touch(event.gateway)
+      return
     }
     case 'disconnected': {
       const value = view.get(event.gateway)
-      if (value === undefined || (event.connection !== value.connection && event.connection !== value.helloed)) return
+      if (
+        value === undefined ||
+        (event.connection !== value.connection && event.connection !== value.helloed)
+      )
+        return
       become(value, 'offline', atMs)
       value.connection = undefined
       value.helloed = undefined
       value.because = event.because
-      return view.touch(event.gateway)
+      view.touch(event.gateway)
+      return
     }
     default:
       return
@@ -142,13 +149,23 @@ const judge = (value: FleetValue, nowMs: EpochMs, keepAliveMs: number): Presence
   }
 }
 
-const rowOf = (gateway: string, value: FleetValue, nowMs: EpochMs, { keepAliveMs }: FleetLimits): FleetRow => {
+const rowOf = (
+  gateway: string,
+  value: FleetValue,
+  nowMs: EpochMs,
+  { keepAliveMs }: FleetLimits,
+): FleetRow => {
   const { sinceMs, lastSeenMs, address, version, clock, because, connects } = value
   const presence = judge(value, nowMs, keepAliveMs)
   return { gateway, presence, sinceMs, lastSeenMs, address, version, clock, because, connects }
 }
 
-export const gatewayRow = (view: View<FleetValue>, gateway: string, nowMs: EpochMs, limits: FleetLimits): FleetRow | undefined => {
+export const gatewayRow = (
+  view: View<FleetValue>,
+  gateway: string,
+  nowMs: EpochMs,
+  limits: FleetLimits,
+): FleetRow | undefined => {
   const value = view.get(gateway)
   return value === undefined ? undefined : rowOf(gateway, value, nowMs, limits)
 }

@@ -14,8 +14,8 @@ import {
   merge,
   mergeMap,
   type Observable,
-  share,
   Subject,
+  share,
   switchMap,
   tap,
   throwError,
@@ -78,7 +78,11 @@ export const projectionsHost = (): ProjectionsHost => {
   const views: Views = {
     query: (name, args) =>
       defer(() => {
-        const lost = () => fault('worker_lost', { name: 'projections', because: 'it is being restarted: ask again in a moment' })
+        const lost = () =>
+          fault('worker_lost', {
+            name: 'projections',
+            because: 'it is being restarted: ask again in a moment',
+          })
         const asked$ = worker$.value?.ask(name, args) ?? throwError(lost)
         // The answer's type is fixed by the name, on both sides of the thread; a structured clone cannot carry it.
         return asked$ as Observable<ViewQueries[typeof name]['answer']>
@@ -87,7 +91,13 @@ export const projectionsHost = (): ProjectionsHost => {
     ready$: worker$.pipe(map(worker => worker !== undefined)),
   }
 
-  const run = ({ reader, logFolder, viewsFolder, clock, keepAliveMs = 60_000 }: ProjectionsOptions): Observable<Notice> => {
+  const run = ({
+    reader,
+    logFolder,
+    viewsFolder,
+    clock,
+    keepAliveMs = 60_000,
+  }: ProjectionsOptions): Observable<Notice> => {
     const data: ProjectionsData = { logFolder, viewsFolder, keepAliveMs }
     return runWorker({ name: 'projections', url: workerUrl(import.meta.url, './worker'), data, clock }).pipe(
       switchMap(worker => {

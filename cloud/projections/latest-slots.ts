@@ -72,14 +72,18 @@ export const NAMES_MAX = 10_000
 const KEY = /^([nt])\/([^/]+)\/([^/]+)\/([^]*)$/
 
 export const slotsOf = (view: View<LatestHeld>): Slots => {
-  const gateways = new Map<string, { readonly totals: Slot<TotalsValue>; readonly streams: Map<string, Source> }>()
+  const gateways = new Map<
+    string,
+    { readonly totals: Slot<TotalsValue>; readonly streams: Map<string, Source> }
+  >()
 
   const gatewayOf = (gateway: string) => {
     const known = gateways.get(gateway)
     if (known !== undefined) return known
     const key = `g/${gateway}`
     const stored = view.get(key)
-    const value: TotalsValue = stored?.kind === 'totals' ? stored : { kind: 'totals', names: 0, refused: 0, records: 0 }
+    const value: TotalsValue =
+      stored?.kind === 'totals' ? stored : { kind: 'totals', names: 0, refused: 0, records: 0 }
     if (stored === undefined) view.set(key, value)
     const made = { totals: { key, value, touched: false }, streams: new Map<string, Source>() }
     gateways.set(gateway, made)
@@ -99,7 +103,14 @@ export const slotsOf = (view: View<LatestHeld>): Slots => {
     const value = view.get(key)
     if (gateway === undefined || stream === undefined || value === undefined) continue
     if (value.kind === 'named') source(gateway, stream).names.set(value.name, { key, value, touched: false })
-    if (value.kind === 'topic') source(gateway, stream).topics.set(value.topic, { key, value, touched: false, payload: undefined })
+    if (value.kind === 'topic')
+      source(gateway, stream).topics.set(value.topic, { key, value, touched: false, payload: undefined })
   }
-  return { changed: undefined, touched: [], previews: [], source, sourcesOf: gateway => [...(gateways.get(gateway)?.streams.values() ?? [])] }
+  return {
+    changed: undefined,
+    touched: [],
+    previews: [],
+    source,
+    sourcesOf: gateway => [...(gateways.get(gateway)?.streams.values() ?? [])],
+  }
 }

@@ -14,7 +14,15 @@ import { TOPIC_BYTES_MAX } from '../../schemas/topics.ts'
 import type { LatestChange, LatestPage, LatestTopic, LatestValue, ViewQueries } from '../../schemas/views.ts'
 import type { Projection, View } from '../../streams/fold/projection.ts'
 import { headerOf, recordsOf } from './decode.ts'
-import { type LatestHeld, NAMES_MAX, type NamedValue, type Slot, type Slots, type Source, slotsOf } from './latest-slots.ts'
+import {
+  type LatestHeld,
+  NAMES_MAX,
+  type NamedValue,
+  type Slot,
+  type Slots,
+  type Source,
+  slotsOf,
+} from './latest-slots.ts'
 import { readLean } from './lean.ts'
 
 /** Of a payload that is not SenML, and of text and data values. */
@@ -67,7 +75,13 @@ const touch = (slots: Slots, slot: Slot<LatestHeld>): void => {
   slots.touched.push(slot)
 }
 
-const takeRecord = (view: View<LatestHeld>, slots: Slots, source: Source, record: SealedRecord, offset: number): void => {
+const takeRecord = (
+  view: View<LatestHeld>,
+  slots: Slots,
+  source: Source,
+  record: SealedRecord,
+  offset: number,
+): void => {
   const { payload } = record
   const format = formatOf(payload)
   if (format === 'json') {
@@ -92,7 +106,8 @@ const takeRecord = (view: View<LatestHeld>, slots: Slots, source: Source, record
   if (format !== undefined) {
     const pack = parseSenml(payload, format)
     if (pack.ok) {
-      for (const resolved of resolveSenml(pack.value, record.receivedAtMs)) takeResolved(view, slots, source, record, offset, resolved)
+      for (const resolved of resolveSenml(pack.value, record.receivedAtMs))
+        takeResolved(view, slots, source, record, offset, resolved)
       return
     }
   }
@@ -124,7 +139,9 @@ const takeResolved = (
   value.unit = unit
   value.value = text === undefined ? scalar(given) : text.slice(0, PREVIEW_BYTES_MAX)
   value.form = given instanceof Uint8Array ? 'data' : 'value'
-  value.cut = text !== undefined && (text.length > PREVIEW_BYTES_MAX || given instanceof Uint8Array && given.length > PREVIEW_BYTES_MAX)
+  value.cut =
+    text !== undefined &&
+    (text.length > PREVIEW_BYTES_MAX || (given instanceof Uint8Array && given.length > PREVIEW_BYTES_MAX))
   value.sum = sum
   value.atMs = dateMs(time * 1_000)
   value.receivedAtMs = receivedAtMs
@@ -136,7 +153,8 @@ const takeResolved = (
 const scalar = (given: ResolvedRecord['value']): number | boolean | undefined =>
   typeof given === 'number' || typeof given === 'boolean' ? given : undefined
 
-const base64url = (bytes: Uint8Array): string => Buffer.from(bytes.subarray(0, PREVIEW_BYTES_MAX)).toString('base64url')
+const base64url = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.subarray(0, PREVIEW_BYTES_MAX)).toString('base64url')
 
 const newName = (view: View<LatestHeld>, source: Source, name: string): Slot<NamedValue> | undefined => {
   if (!hasRoom(source)) return undefined
@@ -181,7 +199,16 @@ const takeTopic = (
     const key = `t/${source.gateway}/${source.stream}/${topic}`
     slot = {
       key,
-      value: { kind: 'topic', topic, bytes: 0, preview: '', encoding: 'utf8', receivedAtMs: 0, offset: 0, updates: 0 },
+      value: {
+        kind: 'topic',
+        topic,
+        bytes: 0,
+        preview: '',
+        encoding: 'utf8',
+        receivedAtMs: 0,
+        offset: 0,
+        updates: 0,
+      },
       touched: false,
       payload: undefined,
     }
@@ -204,13 +231,18 @@ const preview = (slot: Slots['previews'][number]): void => {
   if (payload === undefined) return
   const shown = payload.subarray(0, PREVIEW_BYTES_MAX)
   // A cut may go through a character: up to three bytes of it are left out.
-  const whole = [0, 1, 2, 3].map(back => shown.subarray(0, shown.length - (shown.length < payload.length ? back : 0))).find(isUtf8)
+  const whole = [0, 1, 2, 3]
+    .map(back => shown.subarray(0, shown.length - (shown.length < payload.length ? back : 0)))
+    .find(isUtf8)
   value.encoding = whole === undefined ? 'base64' : 'utf8'
   value.preview = whole === undefined ? shown.toString('base64') : whole.toString('utf8')
 }
 
 /** `prefix`: of a name or topic. */
-export const latestPage = (view: View<LatestHeld>, { gateway, prefix = '', limit }: ViewQueries['latest']['args']): LatestPage => {
+export const latestPage = (
+  view: View<LatestHeld>,
+  { gateway, prefix = '', limit }: ViewQueries['latest']['args'],
+): LatestPage => {
   const values: LatestValue[] = []
   const topics: LatestTopic[] = []
   const sources = slotsIn(view).sourcesOf(gateway)

@@ -29,7 +29,10 @@ interface Fields {
   readonly vb?: unknown
 }
 const KNOWN = 'bn bt bu n u t v vs vb'.split(' ')
-const isKnown: Readonly<Record<string, true | undefined>> = Object.assign(Object.create(null), Object.fromEntries(KNOWN.map(label => [label, true])))
+const isKnown: Readonly<Record<string, true | undefined>> = Object.assign(
+  Object.create(null),
+  Object.fromEntries(KNOWN.map(label => [label, true])),
+)
 
 /** Undefined: not the common pack. The name is not checked for its characters. */
 export const readLean = (payload: Buffer): Lean | undefined => {
@@ -54,7 +57,8 @@ const fill = (record: Fields): Lean | undefined => {
   }
   if (values !== 1) return undefined
   const { bn = '', n = '', bt = 0, t = 0, bu, u = bu } = record
-  if (typeof bn !== 'string' || typeof n !== 'string' || typeof bt !== 'number' || typeof t !== 'number') return undefined
+  if (typeof bn !== 'string' || typeof n !== 'string' || typeof bt !== 'number' || typeof t !== 'number')
+    return undefined
   if (!Number.isFinite((bt + t) * 1_000) || !isText(bu) || !isText(u)) return undefined
   const value = record.v ?? record.vs ?? record.vb
   switch (typeof value) {
@@ -78,7 +82,8 @@ const fill = (record: Fields): Lean | undefined => {
 }
 
 const V = 'v'.charCodeAt(0)
-const isText = (field: unknown): field is string | undefined => field === undefined || (typeof field === 'string' && isAscii(field))
+const isText = (field: unknown): field is string | undefined =>
+  field === undefined || (typeof field === 'string' && isAscii(field))
 const isAscii = (text: string): boolean => {
   for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 127) return false
   return true

@@ -3,13 +3,13 @@
 
 import type { EpochMs } from '../../schemas/ids.ts'
 import { VIEW_ROWS_MAX, type ViewName, type ViewQueries } from '../../schemas/views.ts'
-import { mount } from '../../streams/fold/member.ts'
 import type { FoldState } from '../../streams/fold/fold.ts'
+import { mount } from '../../streams/fold/member.ts'
 import type { CloudReader } from '../../streams/log/cloudlog.ts'
 import { Refusal } from '../../streams/run/worker-side.ts'
 import { deadLetterPage, deadLetters } from './dead-letters.ts'
 import { delivery, deliveryPage } from './delivery.ts'
-import { fleet, type FleetLimits, fleetRows, gatewayRow } from './fleet.ts'
+import { type FleetLimits, fleet, fleetRows, gatewayRow } from './fleet.ts'
 import { latest, latestPage } from './latest.ts'
 
 /** Fresh state for one run of the fold. */
@@ -31,14 +31,18 @@ export interface AnswerContext {
   readonly state: FoldState
 }
 
-type Answers = { readonly [N in ViewName]: (context: AnswerContext, args: ViewQueries[N]['args']) => ViewQueries[N]['answer'] }
+type Answers = {
+  readonly [N in ViewName]: (context: AnswerContext, args: ViewQueries[N]['args']) => ViewQueries[N]['answer']
+}
 
 const rows = (limit: number): number => Math.max(1, Math.min(limit, VIEW_ROWS_MAX))
 
 const answers: Answers = {
-  fleet: ({ views, nowMs, limits }, { after, limit }) => fleetRows(views.fleet.view, { after, limit: rows(limit) }, nowMs, limits),
+  fleet: ({ views, nowMs, limits }, { after, limit }) =>
+    fleetRows(views.fleet.view, { after, limit: rows(limit) }, nowMs, limits),
   gateway: ({ views, nowMs, limits }, { gateway }) => gatewayRow(views.fleet.view, gateway, nowMs, limits),
-  latest: ({ views }, { gateway, prefix, limit }) => latestPage(views.latest.view, { gateway, prefix, limit: rows(limit) }),
+  latest: ({ views }, { gateway, prefix, limit }) =>
+    latestPage(views.latest.view, { gateway, prefix, limit: rows(limit) }),
   delivery: ({ views }, { gateway }) => deliveryPage(views.delivery.view, gateway),
   deadLetters: ({ views }, { limit }) => deadLetterPage(views.deadLetters.view, rows(limit)),
   status: ({ reader, state }) => {

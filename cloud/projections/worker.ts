@@ -9,8 +9,8 @@ import { filter, interval, lastValueFrom, map, merge, mergeMap, Observable, of, 
 import { z } from 'zod'
 import type { LatestChange } from '../../schemas/views.ts'
 import { type FoldState, fold } from '../../streams/fold/fold.ts'
-import { type LogClass, LOG_CLASSES } from '../../streams/log/cloudlog.ts'
-import { openCloudReader, type OpenReader } from '../../streams/log/cloudreader.ts'
+import { LOG_CLASSES, type LogClass } from '../../streams/log/cloudlog.ts'
+import { type OpenReader, openCloudReader } from '../../streams/log/cloudreader.ts'
 import { openLmdb } from '../../streams/log/lmdb.ts'
 import type { Store } from '../../streams/log/store.ts'
 import { systemClock } from '../../streams/run/clock.ts'
@@ -18,7 +18,11 @@ import { serveHost, type WorkerSays } from '../../streams/run/worker-side.ts'
 import { drainChanged, watchLatest } from './latest.ts'
 import { answerView, mountViews, VIEW_TABLES } from './views.ts'
 
-const dataSchema = z.strictObject({ logFolder: z.string(), viewsFolder: z.string(), keepAliveMs: z.number().positive() })
+const dataSchema = z.strictObject({
+  logFolder: z.string(),
+  viewsFolder: z.string(),
+  keepAliveMs: z.number().positive(),
+})
 export type ProjectionsData = z.output<typeof dataSchema>
 
 export type ToProjections =
@@ -76,7 +80,8 @@ const main = (data: ProjectionsData, told$: Observable<unknown>): Observable<Wor
         map(changes => tell({ kind: 'latest', changes })),
       )
       const ready = (state: FoldState): WorkerSays => {
-        const answer = (name: string, args: unknown) => answerView({ views, reader, limits, nowMs: clock.nowMs(), state }, name, args)
+        const answer = (name: string, args: unknown) =>
+          answerView({ views, reader, limits, nowMs: clock.nowMs(), state }, name, args)
         return { kind: 'ready', answer }
       }
       const folded$ = fold({ reader, members: Object.values(views), store, clock }).pipe(
@@ -88,4 +93,7 @@ const main = (data: ProjectionsData, told$: Observable<unknown>): Observable<Wor
   )
 
 const data = dataSchema.parse(workerData)
-await lastValueFrom(serveHost(told$ => main(data, told$)), { defaultValue: undefined })
+await lastValueFrom(
+  serveHost(told$ => main(data, told$)),
+  { defaultValue: undefined },
+)

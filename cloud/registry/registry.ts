@@ -189,7 +189,7 @@ export const openRegistry = (
       return issue(found.id).pipe(
         concatMap(issued =>
           transact(() => {
-            // Another request may have used the token while this certificate was being signed: the first one counts.
+            // Another request may have used the token while this one was being signed: the first counts.
             const { found: current, certificate: earlier } = redeem(hash, publicKeyFingerprint)
             if (earlier !== undefined) return { gateway: current, certificate: earlier, repeated: true }
             tokens.put(hash, { gateway: current.id, certificate: issued.certificate })

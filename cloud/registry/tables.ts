@@ -2,6 +2,7 @@
 //
 // In a transaction everything is decided before the first put: lmdb commits what was put before a throw.
 
+import { closeSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { type Key, open, type RootDatabase } from 'lmdb'
 import { catchError, defer, from, mergeMap, type Observable, throwError } from 'rxjs'
@@ -19,6 +20,10 @@ const FORMAT = 1
 const MAP_BYTES = 1024 ** 3
 /** ENOSPC, and the EIO that LMDB makes of it. */
 const DISK_FULL_CODES: readonly unknown[] = [28, 5, 'ENOSPC', 'EIO']
+
+/** Of LMDB's first meta page; where exactly depends on the width of pointers. */
+const MAGIC = Buffer.from('dec0efbe', 'hex')
+const MAGIC_WITHIN_BYTES = 32
 
 /** What a token's hash leads to; the certificate is kept so that a lost reply can be repeated. */
 const tokenRowSchema = z.strictObject({ gateway: z.string(), certificate: z.string().optional() })
@@ -51,6 +56,7 @@ export interface Tables {
 /** Throws folder_unwritable, log_version, log_unreadable. */
 export const openTables = (file: string): Tables => {
   try {
+    checkMagic(file)
     return tablesIn(openRoot(file), file)
   } catch (thrown) {
     if (isFault(thrown)) throw thrown
@@ -61,12 +67,28 @@ export const openTables = (file: string): Tables => {
   }
 }
 
+/** lmdb 3.5.6 crashes the process on a file that is not its own, so the first page is looked at before. */
+const checkMagic = (file: string): void => {
+  if (statSync(file, { throwIfNoEntry: false }) === undefined) return
+  const head = Buffer.alloc(MAGIC_WITHIN_BYTES)
+  const handle = openSync(file, 'r')
+  try {
+    const bytes = readSync(handle, head)
+    if (bytes > 0 && !head.includes(MAGIC))
+      throw fault('log_unreadable', { file, because: 'not an LMDB file' })
+  } finally {
+    closeSync(handle)
+  }
+}
+
 const openRoot = (file: string): RootDatabase<unknown, Key> =>
   open<unknown, Key>({
     path: file,
     noSubdir: true,
     encoding: 'json',
     overlappingSync: false,
+    // On a full disk its hidden batch rejects where nobody can listen, and that ends the process.
+    eventTurnBatching: false,
     maxDbs: 8,
     mapSize: MAP_BYTES,
   })
@@ -111,7 +133,7 @@ const tableOf = <K extends string | number, V>(
       const value = rows.get(key)
       return value === undefined ? undefined : schema.parse(value)
     },
-    // Inside a transaction both take effect at once; the promises say nothing that its own does not.
+    // Inside a transaction both take effect at once, and their promises say nothing.
     put: (key, value) => void rows.put(key, value),
     remove: key => void rows.remove(key),
     range: ({ after, limit, reverse }) => [

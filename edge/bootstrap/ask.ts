@@ -1,6 +1,7 @@
 // The one request of an enrolment, over TLS that is verified against the pinned root and nothing else.
 
-import { request } from 'node:https'
+import { request } from 'node:http'
+import { connect } from 'node:tls'
 import { Observable } from 'rxjs'
 import {
   type Address,
@@ -18,39 +19,39 @@ import { serverNameOf } from './trust.ts'
 /** Cold. Errors: enrol_refused with the cloud's reason, cloud_untrusted, link_unreachable. */
 export const askForCertificate = (address: Address, ca: string, body: EnrolRequest): Observable<EnrolReply> =>
   new Observable(subscriber => {
-    const text = JSON.stringify(body)
-    const call = request({
-      method: 'POST',
-      host: address.host,
-      port: address.port,
-      path: ENROL_PATH,
-      ca,
-      ...serverNameOf(address),
-      minVersion: 'TLSv1.3',
-      agent: false,
-      headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
-    })
-    const unreachable = (thrown: unknown): void => subscriber.error(connectionFault(address, thrown))
-    call.on('error', unreachable)
-    call.on('response', response => {
-      const pieces: Buffer[] = []
-      let bytes = 0
-      response.on('data', (piece: Buffer) => {
-        bytes += piece.length
-        if (bytes <= ENROL_REPLY_BYTES_MAX) pieces.push(piece)
-        else call.destroy(new Error(`its reply is longer than ${ENROL_REPLY_BYTES_MAX} bytes`))
+    const failed = (thrown: unknown): void => subscriber.error(connectionFault(address, thrown))
+    const { host, port } = address
+    const socket = connect({ host, port, ca, ...serverNameOf(address), minVersion: 'TLSv1.3' })
+    socket.on('error', failed)
+    // Not left to https.request: that queues the body while the handshake is still to be verified.
+    socket.on('secureConnect', () => {
+      const text = JSON.stringify(body)
+      const headers = {
+        host: formatAddress(address),
+        'content-type': 'application/json',
+        'content-length': Buffer.byteLength(text),
+      }
+      const call = request({ method: 'POST', path: ENROL_PATH, createConnection: () => socket, headers })
+      call.on('error', failed)
+      call.on('response', response => {
+        const pieces: Buffer[] = []
+        let bytes = 0
+        response.on('data', (piece: Buffer) => {
+          bytes += piece.length
+          if (bytes <= ENROL_REPLY_BYTES_MAX) pieces.push(piece)
+          else call.destroy(new Error(`its reply is longer than ${ENROL_REPLY_BYTES_MAX} bytes`))
+        })
+        response.on('error', failed)
+        response.on('end', () => {
+          const answer = readAnswer(address, response.statusCode ?? 0, Buffer.concat(pieces).toString('utf8'))
+          if (answer instanceof Error) return subscriber.error(answer)
+          subscriber.next(answer)
+          subscriber.complete()
+        })
       })
-      response.on('error', unreachable)
-      response.on('end', () => {
-        const answer = readAnswer(address, response.statusCode ?? 0, Buffer.concat(pieces).toString('utf8'))
-        if ('code' in answer) return subscriber.error(answer)
-        subscriber.next(answer)
-        subscriber.complete()
-      })
+      call.end(text)
     })
-    // Written only here, and to a socket only when its handshake was verified.
-    call.end(text)
-    return () => call.destroy()
+    return () => socket.destroy()
   })
 
 const readAnswer = (address: Address, status: number, text: string): EnrolReply | Fault => {

@@ -1,4 +1,4 @@
-// The gateway's key and its request for a certificate. Loaded only to enrol: a running gateway needs none of it.
+// The gateway's key and its request for a certificate. Loaded only to enrol: a running gateway needs none.
 
 import 'reflect-metadata'
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, webcrypto } from 'node:crypto'

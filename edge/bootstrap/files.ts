@@ -1,4 +1,4 @@
-// Small files that must be whole or absent: written beside their place, synced, renamed into it, folder synced.
+// Small files that must be whole or absent: written beside their place, synced, renamed, folder synced.
 
 import {
   chmodSync,
@@ -56,7 +56,8 @@ export const readIfThere = (file: string): string | undefined => {
   try {
     return readFileSync(file, 'utf8')
   } catch (thrown) {
-    if (codeOf(thrown) === 'ENOENT') return undefined
+    // A file in the folder's place: what writes there will name it.
+    if (codeOf(thrown) === 'ENOENT' || codeOf(thrown) === 'ENOTDIR') return undefined
     throw fault(
       'identity_invalid',
       { file, because: `it cannot be read (${reasonOf(thrown)}): give this user the right to read it` },

@@ -100,7 +100,8 @@ const greet = ({ gateway, version, link, clock, streams }: ExportOptions, connec
     bootId: clock.bootId,
     clock: { wallMs: Math.max(0, Math.round(clock.nowMs())), quality: clock.quality() },
     streams: streams.map(log => {
-      const { name, epoch, origin, parent, tail, head, mark, bytes } = log.state()
+      const { name, epoch, origin, parent, tail, head, bytes } = log.state()
+      const mark = log.marked()
       const waitingBytes = Math.ceil(bytes * ((head - mark.offset) / Math.max(1, head - tail + 1)))
       return { name, epoch, origin, ...(parent === undefined ? {} : { parent }), tail, head, mark, waitingBytes }
     }),

@@ -1,7 +1,7 @@
 // SenML as CBOR (RFC 8428, section 6): an array of maps with integer labels.
 //
-// Definite and indefinite lengths are read, tags passed over, decimal fractions understood. What is written has
-// definite lengths, and of each number the shortest form that keeps its value.
+// Definite and indefinite lengths are read, tags passed over, decimal fractions understood. What is written
+// has definite lengths, and of each number the shortest form that keeps its value.
 
 import type { Parsed } from '../hello.ts'
 import {
@@ -94,7 +94,10 @@ const readRecord = (cursor: Cursor, index: number): SenmlRecord => {
   return draft
 }
 
-/** Known labels are integers; text ones are of extensions, and undefined stands for any that may be passed over. */
+/**
+ * Known labels are integers; text ones are of extensions, and undefined stands for any that may be passed
+ * over.
+ */
 const readLabel = (cursor: Cursor, index: number): string | undefined => {
   const head = readHead(cursor)
   switch (head.major) {

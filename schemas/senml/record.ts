@@ -1,8 +1,8 @@
 // SenML (RFC 8428): what a record may hold, and the rules of a whole pack that types cannot say.
 //
-// A pack that passed `checkPack` resolves without any error: every name is legal, every sum finite, every record
-// either has its value or sum, or only sets base fields. The last is against the letter of section 4.2 and needed
-// for the example of section 5.1.7.
+// A pack that passed `checkPack` resolves without any error: every name is legal, every sum finite, every
+// record either has its value or sum, or only sets base fields. The last is against the letter of section 4.2
+// and needed for the example of section 5.1.7.
 
 export interface SenmlRecord {
   readonly bn?: string
@@ -28,7 +28,10 @@ export type SenmlPack = readonly SenmlRecord[]
 export const SENML_VERSION = 10
 /** What one MQTT message may hold: as large as the largest record that an edge takes. */
 export const PACK_BYTES_MAX = 1024 * 1024
-/** A pack unfolds into one resolved record each, about 100 bytes: bounds the work of one message to some 10 ms. */
+/**
+ * A pack unfolds into one resolved record each, about 100 bytes: bounds the work of one message to some 10
+ * ms.
+ */
 export const PACK_RECORDS_MAX = 20_000
 /** Base name and name together. Without it, a long base name would be repeated 20,000 times. */
 export const NAME_CHARS_MAX = 1_024

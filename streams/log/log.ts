@@ -87,10 +87,14 @@ export interface StreamLog extends Log<TakenRecord, Entry> {
   readonly name: StreamName
   state(): StreamState
   chainAt(offset: Offset): ChainAt
-  /** Notes a mark; it reaches the disk with the next commit or trim. */
+  /** Notes a mark that was checked; it reaches the disk with the next trim. */
   noteMark(mark: Position): void
+  /** The last mark noted. */
+  marked(): Position
   /** Begins a new epoch behind the mark on disk: restamps everything kept after it. Emits the new state. */
   fork(): Observable<StreamState>
+  /** End of the oldest frames that were sealed before `ms`; a bounded number of them at a time. */
+  expiredThrough(ms: number): Offset | undefined
   /** Puts a skip in the place of everything from the tail through `through`. */
   drop(through: Offset, cause: 'quota' | 'age' | 'repair'): Observable<Offset>
 }

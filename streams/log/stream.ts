@@ -259,6 +259,16 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
     return { kind: header.kind === 'skip' ? 'gone' : 'inside' }
   }
 
+  const expiredThrough = (ms: number): Offset | undefined => {
+    let through: Offset | undefined
+    for (const { header } of entries(durable.tail, FRAMES_PER_STEP)) {
+      if (header.kind === 'skip') continue
+      if (header.sealedAtMs >= ms) break
+      through = header.last
+    }
+    return through
+  }
+
   const log: StreamLog = {
     name,
     head$: head$.asObservable(),
@@ -274,8 +284,10 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
     noteMark: position => {
       if (position.offset > mark.offset) mark = position
     },
+    marked: () => mark,
     fork,
     drop,
+    expiredThrough,
   }
   return { log, settle }
 }

@@ -7,7 +7,7 @@
 //   bounded      the waiting list drops the oldest silent peer first; every refusal is counted
 
 import type { Socket } from 'node:net'
-import { type Subscription, timer } from 'rxjs'
+import type { Subscription } from 'rxjs'
 import type { Clock } from '../run/clock.ts'
 
 export interface AdmissionLimits {
@@ -37,7 +37,13 @@ export interface AdmissionStats {
   readonly refused: Readonly<Record<AdmissionRefusal, number>>
 }
 
-export type AdmissionRefusal = 'silent' | 'not_tls' | 'list_full' | 'turn_too_late' | 'handshake_too_slow' | 'ended'
+export type AdmissionRefusal =
+  | 'silent'
+  | 'not_tls'
+  | 'list_full'
+  | 'turn_too_late'
+  | 'handshake_too_slow'
+  | 'ended'
 
 export interface Admission {
   /** A socket that was accepted paused. */
@@ -92,7 +98,7 @@ export const admission = (
     one.leave()
     refuse(one, because)
   }
-  const after = (waitMs: number, act: () => void) => timer(waitMs, clock.scheduler).subscribe(act)
+  const after = (waitMs: number, act: () => void) => clock.scheduler.schedule(act, waitMs)
 
   const admitNext = () => {
     for (const one of waiting) {
@@ -181,7 +187,8 @@ export const admission = (
   }
 }
 
-export const addressOf = (socket: Socket): string => (socket.remoteAddress ?? 'unknown').replace(/^::ffff:/, '')
+export const addressOf = (socket: Socket): string =>
+  (socket.remoteAddress ?? 'unknown').replace(/^::ffff:/, '')
 
 const readChunk = (socket: Socket): Buffer | undefined => {
   const chunk: unknown = socket.read()

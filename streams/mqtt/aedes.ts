@@ -19,7 +19,10 @@ export interface Persistence {
   cleanIncoming(client: Client): Promise<unknown>
   /** On PUBACK and PUBCOMP of a client. */
   outgoingClearMessageId(client: Client, packet: PacketRef): Promise<unknown>
-  outgoingEnqueueCombi(subscriptions: readonly { readonly clientId: string }[], packet: AedesPacket): Promise<unknown>
+  outgoingEnqueueCombi(
+    subscriptions: readonly { readonly clientId: string }[],
+    packet: AedesPacket,
+  ): Promise<unknown>
   storeRetained(packet: AedesPacket): Promise<unknown>
   addSubscriptions(client: Client, subscriptions: readonly Filter[]): Promise<unknown>
 }

@@ -18,7 +18,7 @@ export interface Peer {
 
 export interface PeerCertificate {
   readonly commonName: string
-  /** Lower-case hex without separators. */
+  /** Upper-case hex without separators, as Node gives it. */
   readonly serial: string
   readonly notAfterMs: number
   /** The handshake was resumed: nothing was verified in it. */
@@ -38,7 +38,11 @@ export interface Received {
 export type Verdict =
   | { readonly kind: 'allow' }
   /** MQTT 3.1.1 CONNACK codes 2 to 5. */
-  | { readonly kind: 'refuse'; readonly code: 'identifier' | 'unavailable' | 'credentials' | 'unauthorised'; readonly because: string }
+  | {
+      readonly kind: 'refuse'
+      readonly code: 'identifier' | 'unavailable' | 'credentials' | 'unauthorised'
+      readonly because: string
+    }
 
 /** What a broker's owner decides. All of it may be asked many times a second. */
 export interface BrokerRules {
@@ -82,7 +86,12 @@ export type BrokerState =
   /** Before the first message of the peer is taken. */
   | { readonly kind: 'connected'; readonly peer: Peer }
   | { readonly kind: 'disconnected'; readonly peer: Peer; readonly because: string }
-  | { readonly kind: 'refused'; readonly address: string; readonly because: string; readonly code: RefusalCode }
+  | {
+      readonly kind: 'refused'
+      readonly address: string
+      readonly because: string
+      readonly code: RefusalCode
+    }
 
 export interface BrokerStats {
   readonly connections: number

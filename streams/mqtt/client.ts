@@ -7,31 +7,40 @@
 
 import {
   BehaviorSubject,
-  NEVER,
-  Observable,
-  type Subscriber,
   catchError,
   concat,
   defer,
-  filter as where$,
   finalize,
   ignoreElements,
   merge,
+  NEVER,
+  Observable,
   of,
   race,
   repeat,
+  type Subscriber,
   shareReplay,
   switchMap,
   take,
   tap,
   throwError,
   timer,
+  filter as where$,
 } from 'rxjs'
 import { filterMatches } from '../../schemas/topics.ts'
 import { fault, isFatal, reasonOf } from '../run/fault.ts'
 import { type Connection, type ConnectionOptions, connectOnce } from './connection.ts'
 import type { Incoming, Link, LinkState, Outgoing } from './link.ts'
-import { RETRY_LIMITS, type RetryLimits, retryStart, retryWaitMs, signTried, signWaitMs, wentDown, wentUp } from './retry.ts'
+import {
+  RETRY_LIMITS,
+  type RetryLimits,
+  retryStart,
+  retryWaitMs,
+  signTried,
+  signWaitMs,
+  wentDown,
+  wentUp,
+} from './retry.ts'
 import { LANE_LIMITS, type LaneLimits, type LaneStats, type Lanes, laneScheduler } from './scheduler.ts'
 import { ticketHolder } from './secure.ts'
 
@@ -73,6 +82,9 @@ export const openLink = (options: LinkOptions): MqttLink => {
   let live: Live | undefined
   let subscribing: Connection | undefined
 
+  const subscriptionRefused = (filter: string) =>
+    fault('link_refused', { address: where, because: `subscription to ${filter} refused` })
+
   const dispatch = (message: Incoming) => {
     for (const [filter, subscribers] of wanted) {
       if (!filterMatches(filter, message.topic)) continue
@@ -89,9 +101,9 @@ export const openLink = (options: LinkOptions): MqttLink => {
         subscriber.next(connection)
         return
       }
-      connection.client.subscribe(filters, { qos: 1 }, (thrown, granted) => {
-        const refused = granted?.find(grant => grant.qos === 128)
-        if (refused !== undefined) subscriber.error(fault('link_refused', { address: where, because: `subscription to ${refused.topic} refused` }))
+      connection.client.subscribe(filters, { qos: 1 }, (thrown, _, answer) => {
+        const refused = filters[answer?.granted.indexOf(128) ?? -1]
+        if (refused !== undefined) subscriber.error(subscriptionRefused(refused))
         else if (thrown) subscriber.error(fault('link_lost', { address: where, because: reasonOf(thrown) }))
         else subscriber.next(connection)
       })
@@ -192,9 +204,8 @@ export const openLink = (options: LinkOptions): MqttLink => {
         wanted.set(filter, subscribers.add(subscriber))
         const now = subscribing?.client
         if (first && now?.connected)
-          now.subscribe(filter, { qos: 1 }, (_, granted) => {
-            if (granted?.some(grant => grant.qos === 128))
-              subscriber.error(fault('link_refused', { address: where, because: `subscription to ${filter} refused` }))
+          now.subscribe(filter, { qos: 1 }, (_, __, answer) => {
+            if (answer?.granted.includes(128) === true) subscriber.error(subscriptionRefused(filter))
           })
         return () => {
           subscribers.delete(subscriber)

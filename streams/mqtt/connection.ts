@@ -5,15 +5,15 @@
 //   trusted late  the CONNACK is the proof: with TLS 1.3 a client is "secure" before the server refused it
 //   never again   nothing is resent by mqtt.js: a lost connection ends its client and fails what was unacknowledged
 
-import { type Socket, connect as connectTcp } from 'node:net'
+import { connect as connectTcp, type Socket } from 'node:net'
 import { MqttClient } from 'mqtt'
-import { Observable, type Subscription, timer } from 'rxjs'
-import { fault, isFault } from '../run/fault.ts'
+import { Observable, type Subscription } from 'rxjs'
 import type { Clock, Random } from '../run/clock.ts'
+import { fault, isFault } from '../run/fault.ts'
 import type { Incoming } from './link.ts'
 import { DISCONNECT_PACKET, packetMeter } from './packets.ts'
 import { connackReason, connectionReason } from './reasons.ts'
-import { type TicketHolder, type TlsIdentity } from './secure.ts'
+import type { TicketHolder, TlsIdentity } from './secure.ts'
 
 export interface Will {
   readonly topic: string
@@ -74,19 +74,22 @@ export const connectOnce = (
     const { address, clock, random } = options
     const limits = { ...CONNECTION_LIMITS, ...options.connectionLimits }
     const where = `${address.host}:${address.port}`
-    const step$ = { subscription: undefined as Subscription | undefined }
+    let stepLimit: Subscription | undefined
     let client: MqttClient | undefined
     let socket: Socket
     let isUp = false
 
     const fail = (code: 'link_unreachable' | 'link_refused' | 'link_lost', thrown: unknown) => {
       if (!isUp) tickets.failed(thrown)
-      subscriber.error(isFault(thrown) ? thrown : fault(code, { address: where, because: connectionReason(thrown) }, thrown))
+      subscriber.error(
+        isFault(thrown) ? thrown : fault(code, { address: where, because: connectionReason(thrown) }, thrown),
+      )
     }
     const within = (waitMs: number, what: string) => {
-      step$.subscription?.unsubscribe()
-      step$.subscription = timer(waitMs, clock.scheduler).subscribe(() =>
-        fail('link_unreachable', new Error(`${what} within ${waitMs} ms`)),
+      stepLimit?.unsubscribe()
+      stepLimit = clock.scheduler.schedule(
+        () => fail('link_unreachable', new Error(`${what} within ${waitMs} ms`)),
+        waitMs,
       )
     }
 
@@ -96,13 +99,19 @@ export const connectOnce = (
       const mqtt = openClient(stream, options)
       client = mqtt
       stream.on('data', (chunk: Buffer) => {
-        if (!meter(chunk)) fail('link_lost', new Error(`a packet of more than ${limits.packetBytesMax} bytes`))
+        if (!meter(chunk))
+          fail('link_lost', new Error(`a packet of more than ${limits.packetBytesMax} bytes`))
       })
       mqtt.on('message', (topic, payload) => onMessage({ topic, payload }))
       mqtt.on('connect', () => {
-        step$.subscription?.unsubscribe()
+        stepLimit?.unsubscribe()
         isUp = true
-        subscriber.next({ id: random.bytes(8).toString('hex'), resumed: resumed(), client: mqtt, socket: stream })
+        subscriber.next({
+          id: random.bytes(8).toString('hex'),
+          resumed: resumed(),
+          client: mqtt,
+          socket: stream,
+        })
       })
       mqtt.on('error', thrown => {
         const code = 'code' in thrown && typeof thrown.code === 'number' ? thrown.code : undefined
@@ -112,7 +121,10 @@ export const connectOnce = (
       mqtt.on('close', () =>
         isUp
           ? fail('link_lost', new Error('closed by the other end'))
-          : fail('link_refused', new Error('it closed the connection without an answer: it may not accept this certificate')),
+          : fail(
+              'link_refused',
+              new Error('it closed the connection without an answer: it may not accept this certificate'),
+            ),
       )
     }
 
@@ -121,7 +133,8 @@ export const connectOnce = (
       const secured = tickets.secure(socket, address.host, identity)
       secured.setNoDelay(true)
       const early = (thrown: Error) => fail('link_refused', thrown)
-      const closed = () => fail('link_refused', new Error('it closed the connection during the TLS handshake'))
+      const closed = () =>
+        fail('link_refused', new Error('it closed the connection during the TLS handshake'))
       secured.on('error', early).on('close', closed)
       secured.once('secureConnect', () => {
         secured.off('close', closed).off('error', early)
@@ -131,7 +144,8 @@ export const connectOnce = (
       socket = secured
     }
 
-    const readIdentity = (): TlsIdentity | 'plain' => (typeof options.tls === 'function' ? options.tls() : options.tls)
+    const readIdentity = (): TlsIdentity | 'plain' =>
+      typeof options.tls === 'function' ? options.tls() : options.tls
 
     const tcp = connectTcp({ ...address, noDelay: true })
     socket = tcp
@@ -150,7 +164,7 @@ export const connectOnce = (
     })
 
     return () => {
-      step$.subscription?.unsubscribe()
+      stepLimit?.unsubscribe()
       const last = socket
       const ended = client
       last.on('error', () => undefined)
@@ -165,7 +179,7 @@ export const connectOnce = (
         ended.end(true)
         last.destroy()
       }
-      const given = timer(limits.closeWaitMsMax, clock.scheduler).subscribe(finish)
+      const given = clock.scheduler.schedule(finish, limits.closeWaitMsMax)
       last.once('close', finish)
       last.end(DISCONNECT_PACKET, finish)
     }

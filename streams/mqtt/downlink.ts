@@ -70,7 +70,8 @@ export const openDownlink = (
   return {
     send: message =>
       new Observable<never>((subscriber: Subscriber<never>) => {
-        const settle = (error?: Fault) => (error === undefined ? subscriber.complete() : subscriber.error(error))
+        const settle = (error?: Fault) =>
+          error === undefined ? subscriber.complete() : subscriber.error(error)
         const sent: Sent = { message, settle, isQueued: true }
         if (!offer(sent)) subscriber.error(fault('lane_full', { lane: message.lane, address }))
         return () => {

@@ -6,41 +6,14 @@
 //   one writer    what the owner sends, and what subscribers get, goes through each connection's lanes
 //   bounded       connections, packets, topics, subscriptions, queues; a client that keeps offending is held off
 
-import { Observable, catchError, concat, ignoreElements, map, of, race, take, timer } from 'rxjs'
-import { TOPIC_LEVELS_MAX } from '../../schemas/topics.ts'
-import { fault, isFatal, reasonOf } from '../run/fault.ts'
+import { catchError, concat, ignoreElements, map, Observable, of, race, take, timer } from 'rxjs'
 import type { Clock, Random } from '../run/clock.ts'
-import { ADMISSION_LIMITS, type AdmissionLimits } from './admission.ts'
+import { fault, isFatal, reasonOf } from '../run/fault.ts'
 import type { Broker, BrokerRules, BrokerState } from './broker.ts'
+import { BROKER_LIMITS, type BrokerLimits } from './limits.ts'
 import type { Outgoing } from './link.ts'
 import type { Listener, ServerIdentity } from './listener.ts'
 import { type Running, runBroker } from './running.ts'
-import { LANE_LIMITS, type LaneLimits } from './scheduler.ts'
-
-export interface BrokerLimits {
-  readonly connectionsMax: number
-  readonly packetBytesMax: number
-  readonly topicLevelsMax: number
-  /** From the connection (for TLS: the end of its handshake) to the CONNACK. */
-  readonly unauthenticatedMsMax: number
-  /** For one client. */
-  readonly subscriptionsMax: number
-  /** Client ids whose session is kept while they are away. */
-  readonly keptSessionsMax: number
-  readonly admission: AdmissionLimits
-  readonly lanes: LaneLimits
-}
-
-export const BROKER_LIMITS: BrokerLimits = {
-  connectionsMax: 10_000,
-  packetBytesMax: 2 * 1_024 * 1_024,
-  topicLevelsMax: TOPIC_LEVELS_MAX,
-  unauthenticatedMsMax: 10_000,
-  subscriptionsMax: 100,
-  keptSessionsMax: 1_000,
-  admission: ADMISSION_LIMITS,
-  lanes: LANE_LIMITS,
-}
 
 export interface BrokerOptions {
   readonly listeners: readonly Listener[]
@@ -63,7 +36,7 @@ export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
 
   const send = (clientId: string, message: Outgoing): Observable<never> =>
     new Observable(subscriber => {
-      const entry = running?.byClientId.get(clientId)
+      const entry = running?.connections.byClientId.get(clientId)
       if (entry === undefined) {
         subscriber.error(fault('link_down'))
         return undefined
@@ -83,7 +56,10 @@ export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
         if (running === here) running = undefined
       }
     }),
-    clients: () => [...(running?.byClientId.values() ?? [])].flatMap(({ peer }) => (peer === undefined ? [] : [peer])),
+    clients: () =>
+      [...(running?.connections.byClientId.values() ?? [])].flatMap(({ peer }) =>
+        peer === undefined ? [] : [peer],
+      ),
     publish: ({ topic, payload, qos, retain = false }) =>
       new Observable<never>(subscriber => {
         const aedes = running?.aedes()
@@ -92,7 +68,8 @@ export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
           return
         }
         aedes.publish({ cmd: 'publish', topic, payload, qos, retain, dup: false }, thrown => {
-          if (thrown) subscriber.error(fault('link_lost', { address: 'the local broker', because: reasonOf(thrown) }))
+          if (thrown)
+            subscriber.error(fault('link_lost', { address: 'the local broker', because: reasonOf(thrown) }))
           else subscriber.complete()
         })
       }),
@@ -100,7 +77,9 @@ export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
     isAlive: (clientId, { topic, withinMs }) =>
       race(
         concat(
-          send(clientId, { topic, payload: Buffer.alloc(0), qos: 1, lane: 'interactive' }).pipe(ignoreElements()),
+          send(clientId, { topic, payload: Buffer.alloc(0), qos: 1, lane: 'interactive' }).pipe(
+            ignoreElements(),
+          ),
           of(true),
         ),
         timer(withinMs, options.clock.scheduler).pipe(map(() => false)),
@@ -112,7 +91,7 @@ export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
         }),
       ),
     close: (clientId, because) => {
-      const entry = running?.byClientId.get(clientId)
+      const entry = running?.connections.byClientId.get(clientId)
       if (entry === undefined) return
       entry.because ??= because
       entry.client.close()
@@ -124,7 +103,7 @@ export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
       for (const listener of running?.listeners ?? []) listener.renew(identity)
     },
     stats: () => {
-      const entries = [...(running?.entries.values() ?? [])]
+      const entries = [...(running?.connections.live.values() ?? [])]
       return {
         connections: entries.length,
         received: 0,

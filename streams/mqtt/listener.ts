@@ -1,11 +1,18 @@
 // A port on which a broker's clients arrive: plain TCP, or TLS 1.3 with a required client certificate and admission
 // in front of it. Hands over connections that are ready for MQTT; no Nagle on any of them.
 
-import { type AddressInfo, type Server, type Socket, createServer } from 'node:net'
-import { type Server as TlsServer, type TLSSocket, createServer as createTlsServer } from 'node:tls'
-import { type Fault, fault } from '../run/fault.ts'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls'
 import type { Clock } from '../run/clock.ts'
-import { ADMISSION_LIMITS, type Admission, type AdmissionLimits, type AdmissionRefusal, addressOf, admission } from './admission.ts'
+import { type Fault, fault } from '../run/fault.ts'
+import {
+  ADMISSION_LIMITS,
+  type Admission,
+  type AdmissionLimits,
+  type AdmissionRefusal,
+  addressOf,
+  admission,
+} from './admission.ts'
 import type { PeerCertificate, RefusalCode } from './broker.ts'
 import { codeOf, connectionReason, wordsFor } from './reasons.ts'
 
@@ -64,7 +71,8 @@ export const openListener = (
   clock: Clock,
   handlers: ListenerHandlers,
   limits: AdmissionLimits = ADMISSION_LIMITS,
-): OpenListener => (listener.kind === 'plain' ? openPlain(listener, handlers) : openTls(listener, clock, handlers, limits))
+): OpenListener =>
+  listener.kind === 'plain' ? openPlain(listener, handlers) : openTls(listener, clock, handlers, limits)
 
 const openPlain = (listener: PlainListener, handlers: ListenerHandlers): OpenListener => {
   const server = createServer({ noDelay: true }, socket => {
@@ -180,7 +188,7 @@ const certificateOf = (secured: TLSSocket): PeerCertificate | undefined => {
   return {
     // Several common names are no identity: none of them can be the one that the registry knows.
     commonName: typeof certificate.subject.CN === 'string' ? certificate.subject.CN : '',
-    serial: certificate.serialNumber.toLowerCase(),
+    serial: certificate.serialNumber.toUpperCase(),
     notAfterMs: Date.parse(certificate.valid_to),
     resumed: secured.isSessionReused(),
   }
@@ -192,7 +200,11 @@ const listen = (server: Server, { host, port, configKey = 'port' }: At, handlers
     handlers.failed(
       codeOf(thrown) === 'EADDRINUSE'
         ? fault('port_in_use', { address: where, key: configKey }, thrown)
-        : fault('listen_failed', { address: where, because: connectionReason(thrown), key: configKey }, thrown),
+        : fault(
+            'listen_failed',
+            { address: where, because: connectionReason(thrown), key: configKey },
+            thrown,
+          ),
     ),
   )
   server.listen({ host, port, backlog: BACKLOG }, () => handlers.listening(host, portOf(server.address())))

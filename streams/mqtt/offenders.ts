@@ -47,7 +47,11 @@ export const offenders = (clock: Clock, limits: OffenderLimits = OFFENDER_LIMITS
       else {
         const holdMs = Math.min(limits.firstHoldMs * 2 ** holds, limits.holdMsMax)
         // One more offence after the hold is enough for the next.
-        known.set(who, { offences: offences.slice(1 - limits.offencesMax), holds: holds + 1, untilMs: nowMs + holdMs })
+        known.set(who, {
+          offences: offences.slice(1 - limits.offencesMax),
+          holds: holds + 1,
+          untilMs: nowMs + holdMs,
+        })
       }
       const [oldest] = known.keys()
       if (known.size > limits.offendersMax && oldest !== undefined) known.delete(oldest)

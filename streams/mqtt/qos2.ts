@@ -47,7 +47,8 @@ export const qos2 = (rules: BrokerRules): Qos2 => {
   const fresh = new WeakSet<PacketRef>()
   let duplicates = 0
 
-  const keyOf = ({ peer, isClean }: Qos2Owner) => (isClean ? `connection ${peer.connection}` : `client ${peer.clientId}`)
+  const keyOf = ({ peer, isClean }: Qos2Owner) =>
+    isClean ? `connection ${peer.connection}` : `client ${peer.clientId}`
   const sessionOf = (owner: Qos2Owner): Session => {
     const key = keyOf(owner)
     const known = sessions.get(key)
@@ -69,8 +70,7 @@ export const qos2 = (rules: BrokerRules): Qos2 => {
       const taking = session.taking.get(id)
       if (taking !== undefined) {
         duplicates += 1
-        taking.push(done)
-        return
+        
       }
       if (holds(owner, id)) {
         duplicates += 1
@@ -100,7 +100,8 @@ export const qos2 = (rules: BrokerRules): Qos2 => {
     },
     discard: async ({ peer }) => {
       sessions.delete(keyOf({ peer, isClean: false }))
-      if (rules.discardQos2 !== undefined) await lastValueFrom(rules.discardQos2(peer), { defaultValue: undefined })
+      if (rules.discardQos2 !== undefined)
+        await lastValueFrom(rules.discardQos2(peer), { defaultValue: undefined })
     },
     forget: owner => {
       const session = sessions.get(keyOf(owner))

@@ -51,7 +51,8 @@ export const connectionReason = (thrown: unknown): string => {
 }
 
 /** The ticket or the certificates are at fault, not the way there. */
-export const isTlsFailure = (thrown: unknown): boolean => /^(ERR_SSL|ERR_TLS|CERT_|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO)/.test(codeOf(thrown) ?? '')
+export const isTlsFailure = (thrown: unknown): boolean =>
+  /^(ERR_SSL|ERR_TLS|CERT_|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO)/.test(codeOf(thrown) ?? '')
 
 const connackWords: Readonly<Record<number, string>> = {
   1: 'it does not speak MQTT 3.1.1',

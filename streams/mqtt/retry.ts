@@ -61,6 +61,11 @@ export const retryWaitMs = (
 
 /** How long a local sign that arrives now has to wait before it may cause a try. */
 export const signWaitMs = (state: RetryState, nowMs: number, limits = RETRY_LIMITS): number =>
-  state.signTriedAtMs === undefined ? 0 : Math.max(0, state.signTriedAtMs + limits.localSignEveryMsMin - nowMs)
+  state.signTriedAtMs === undefined
+    ? 0
+    : Math.max(0, state.signTriedAtMs + limits.localSignEveryMsMin - nowMs)
 
-export const signTried = (state: RetryState, nowMs: number): RetryState => ({ ...state, signTriedAtMs: nowMs })
+export const signTried = (state: RetryState, nowMs: number): RetryState => ({
+  ...state,
+  signTriedAtMs: nowMs,
+})

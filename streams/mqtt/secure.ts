@@ -4,7 +4,7 @@
 // certificates change and when TLS failed with it, but not when the network did.
 
 import { isIP, type Socket } from 'node:net'
-import { type TLSSocket, connect } from 'node:tls'
+import { connect, type TLSSocket } from 'node:tls'
 import { isTlsFailure } from './reasons.ts'
 
 export interface TlsIdentity {
@@ -26,8 +26,9 @@ export interface TicketHolder {
 const sameIdentity = (one: TlsIdentity | undefined, other: TlsIdentity): boolean =>
   one !== undefined &&
   one.servername === other.servername &&
-  [[one.ca, other.ca] as const, [one.cert, other.cert] as const, [one.key, other.key] as const]
-    .every(([before, now]) => Buffer.from(before).equals(Buffer.from(now)))
+  [[one.ca, other.ca] as const, [one.cert, other.cert] as const, [one.key, other.key] as const].every(
+    ([before, now]) => Buffer.from(before).equals(Buffer.from(now)),
+  )
 
 export const ticketHolder = (): TicketHolder => {
   let identity: TlsIdentity | undefined

@@ -58,7 +58,9 @@ export const boundedPersistence = (hooks: SessionHooks, limits: SessionLimits = 
     cleanIncoming: async () => undefined,
 
     outgoingEnqueueCombi: async (subscriptions, packet) => {
-      const room = subscriptions.filter(({ clientId }) => (queued.get(clientId) ?? 0) < limits.offlineMessagesMax)
+      const room = subscriptions.filter(
+        ({ clientId }) => (queued.get(clientId) ?? 0) < limits.offlineMessagesMax,
+      )
       hooks.dropped(subscriptions.length - room.length)
       for (const { clientId } of room) queued.set(clientId, (queued.get(clientId) ?? 0) + 1)
       await inner.outgoingEnqueueCombi(room, packet)
@@ -80,7 +82,10 @@ export const boundedPersistence = (hooks: SessionHooks, limits: SessionLimits = 
       const bytes = packet.payload.length
       const isNew = !retained.has(packet.topic)
       if (bytes === 0) retained.delete(packet.topic)
-      else if ((isNew && retained.size >= limits.retainedMessagesMax) || retainedBytes - before + bytes > limits.retainedBytesMax) {
+      else if (
+        (isNew && retained.size >= limits.retainedMessagesMax) ||
+        retainedBytes - before + bytes > limits.retainedBytesMax
+      ) {
         hooks.dropped(1)
         return
       } else retained.set(packet.topic, bytes)
@@ -89,6 +94,9 @@ export const boundedPersistence = (hooks: SessionHooks, limits: SessionLimits = 
     },
     // aedes stores a SUBSCRIBE's refused filters together with those it granted.
     addSubscriptions: async (client: AedesClient, filters: readonly Filter[]) =>
-      inner.addSubscriptions(client, filters.filter(({ topic }) => hooks.maySubscribe(client, topic))),
+      inner.addSubscriptions(
+        client,
+        filters.filter(({ topic }) => hooks.maySubscribe(client, topic)),
+      ),
   })
 }

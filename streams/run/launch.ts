@@ -1,7 +1,7 @@
 // Runs all concerns of a program, and stops them in two steps, because unsubscription cannot wait.
 //
-// First the concerns' sources see stop$ (through their context) and end, and work in flight completes; what has not
-// ended `graceMs` later is cut. A fatal fault of one unsubscribes all.
+// First the concerns' sources see stop$ (through their context) and end, and work in flight completes; what
+// has not ended `graceMs` later is cut. A fatal fault of one unsubscribes all.
 
 import { defer, delay, map, merge, type Observable, ReplaySubject, share, take, takeWhile } from 'rxjs'
 import type { Clock, Random } from './clock.ts'

@@ -1,6 +1,9 @@
 // The name that a person most likely meant.
 
-/** The closest of `names`, or undefined when none is close: at most a third of the letters, and two more, differ. */
+/**
+ * The closest of `names`, or undefined when none is close: at most a third of the letters, and two more,
+ * differ.
+ */
 export const nearest = (wanted: string, names: readonly string[]): string | undefined => {
   let best: string | undefined
   let bestDistance = Math.floor(wanted.length / 3) + 2

@@ -1,15 +1,15 @@
 // The configuration of a program: a TOML text, environment variables over it, checked by a schema.
 //
-// Pure: file and environment are handed in. Whatever is wrong is one fault that names the file, every wrong key with
-// its line or variable, and what mends it. An unknown key or variable is an error: a typing mistake must not leave
-// a default in force.
+// Pure: file and environment are handed in. Whatever is wrong is one fault that names the file, every wrong
+// key with its line or variable, and what mends it. An unknown key or variable is an error: a typing mistake
+// must not leave a default in force.
 
 import { parse, TomlError, type TomlTable } from 'smol-toml'
 import type { z } from 'zod'
 import { fault } from './fault.ts'
 import { nearest } from './nearest.ts'
 import { lineOf } from './toml-lines.ts'
-import { keysAt, settingOf, variablesOf } from './variables.ts'
+import { keysAt, settingOf, upperSnake, variablesOf } from './variables.ts'
 
 export interface SettingsSource<T> {
   /** Where the text came from, for messages. */
@@ -33,7 +33,8 @@ export const loadSettings = <T>(source: SettingsSource<T>): T => {
   if (!parsed.success) {
     for (const issue of parsed.error.issues) problems.push(...describe(issue, text, schema, setBy))
   }
-  if (!parsed.success || problems.length > 0) throw fault('config_invalid', { file, because: listed(problems) })
+  if (!parsed.success || problems.length > 0)
+    throw fault('config_invalid', { file, because: listed(problems) })
   return parsed.data
 }
 
@@ -59,16 +60,26 @@ const override = <T>(table: TomlTable, { environment, prefix, schema, reserved =
     if (text === undefined || !variable.startsWith(`${prefix}_`) || reserved.includes(variable)) continue
     const setting = settingOf(schema, variable.slice(prefix.length + 1), text, table)
     if (setting === undefined) {
+      // CLOUD_SDK_VERSION is somebody else's; CLOUD_API_PROT is a mistake.
+      if (!belongsHere(schema, variable.slice(prefix.length + 1))) continue
       const names = [...variablesOf(schema).map(name => `${prefix}_${name}`), ...reserved]
-      problems.push(`environment variable ${variable} is no setting: ${meant(nearest(variable, names), 'unset it')}`)
+      problems.push(
+        `environment variable ${variable} is no setting: ${meant(nearest(variable, names), 'unset it')}`,
+      )
     } else if (!put(table, setting.path, setting.value)) {
-      problems.push(`environment variable ${variable}: ${dotted(setting.path.slice(0, -1))} is no table in the file`)
+      problems.push(
+        `environment variable ${variable}: ${dotted(setting.path.slice(0, -1))} is no table in the file`,
+      )
     } else {
       setBy.set(dotted(setting.path), variable)
     }
   }
   return { problems, setBy }
 }
+
+/** Its first word is one of our tables or settings. */
+const belongsHere = (schema: z.ZodType, name: string): boolean =>
+  keysAt(schema, []).some(key => name === upperSnake(key) || name.startsWith(`${upperSnake(key)}_`))
 
 const isTable = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -94,7 +105,10 @@ const describe = (
     return issue.keys.map(key => {
       const path = [...issue.path, key]
       const known = keysAt(schema, issue.path)
-      const mend = meant(nearest(key, known), known.length === 0 ? 'remove it' : `known here: ${known.join(', ')}`)
+      const mend = meant(
+        nearest(key, known),
+        known.length === 0 ? 'remove it' : `known here: ${known.join(', ')}`,
+      )
       return `${placeOf(path, text, setBy)}unknown key "${dotted(path)}": ${mend}`
     })
   }

@@ -1,8 +1,8 @@
 // Keeps a concern running: restarts it after transient faults, reports every step.
 //
-// Waits are drawn uniformly from 0 to a cap that doubles with each fault; only a run of `stableMs` forgets the
-// growth, because a concern that fails after its first success would otherwise be restarted at full speed for ever.
-// A fatal fault is reported, then passed on. Once asked to stop, nothing is started again.
+// Waits are drawn uniformly from 0 to a cap that doubles with each fault; only a run of `stableMs` forgets
+// the growth, because a concern that fails after its first success would otherwise be restarted at full speed
+// for ever. A fatal fault is reported, then passed on. Once asked to stop, nothing is started again.
 
 import {
   catchError,
@@ -80,7 +80,9 @@ export interface Supervision {
   readonly stop$: Observable<unknown>
 }
 
-/** Runs until the concern completes, or stop$ and then its next fault, or a fatal fault, which is the error. */
+/**
+ * Runs until the concern completes, or stop$ and then its next fault, or a fatal fault, which is the error.
+ */
 export const supervise = <C>(
   concern: Concern<C>,
   context: C,

@@ -1,9 +1,12 @@
-// On which line of a TOML text a key stands, for error messages. It reads headers and the starts of lines only:
-// a key inside an inline table is placed on the line of the nearest key around it.
+// On which line of a TOML text a key stands, for error messages. It reads headers and the starts of lines
+// only: a key inside an inline table is placed on the line of the nearest key around it.
 
 export type Path = readonly PropertyKey[]
 
-/** Line, counted from 1, of the key or of what encloses it; undefined for a key of the top level that is not there. */
+/**
+ * Line, counted from 1, of the key or of what encloses it; undefined for a key of the top level that is not
+ * there.
+ */
 export const lineOf = (text: string, path: Path): number | undefined => {
   const lines = keyLines(text)
   for (let length = path.length; length > 0; length--) {
@@ -15,7 +18,7 @@ export const lineOf = (text: string, path: Path): number | undefined => {
 
 const joined = (path: Path): string => path.map(String).join('\0')
 
-const KEY = String.raw`(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')`
+const KEY = `(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')`
 const DOTTED = String.raw`${KEY}(?:\s*\.\s*${KEY})*`
 const TABLE = new RegExp(String.raw`^\s*\[\s*(${DOTTED})\s*\]`)
 const TABLE_ARRAY = new RegExp(String.raw`^\s*\[\[\s*(${DOTTED})\s*\]\]`)

@@ -1,8 +1,8 @@
 // Which setting an environment variable stands for, by the schema of the settings.
 //
-// export.windowBytesMax is EDGE_EXPORT_WINDOW_BYTES_MAX: every key of the path in upper snake case, joined by `_`.
-// Where tables have free names (streams.<name>), the name is one that the file has, or else the shortest for which
-// the rest is a key; it is written in lower case with dashes: EDGE_STREAMS_SLOW_DATA_MAX_BYTES is
+// export.windowBytesMax is EDGE_EXPORT_WINDOW_BYTES_MAX: every key of the path in upper snake case, joined by
+// `_`. Where tables have free names (streams.<name>), the name is one that the file has, or else the shortest
+// for which the rest is a key; it is written in lower case with dashes: EDGE_STREAMS_SLOW_DATA_MAX_BYTES is
 // streams.slow-data.maxBytes. Lists are given as TOML: EDGE_TOPICS='["a", "b"]'.
 
 import { parse } from 'smol-toml'
@@ -55,9 +55,15 @@ export const keysAt = (schema: Schema, path: readonly PropertyKey[]): readonly s
 }
 
 /** The setting that a variable, without its prefix, stands for. `present` is what the file has. */
-export const settingOf = (schema: Schema, name: string, text: string, present: unknown): Setting | undefined => {
+export const settingOf = (
+  schema: Schema,
+  name: string,
+  text: string,
+  present: unknown,
+): Setting | undefined => {
   const core = coreOf(schema)
-  if (core instanceof z.ZodUnion) return firstOf(core.options, option => settingOf(option, name, text, present))
+  if (core instanceof z.ZodUnion)
+    return firstOf(core.options, option => settingOf(option, name, text, present))
   if (core instanceof z.ZodObject) {
     // The longest key first: `windowBytes` is not the key `bytes` of a table `window`.
     const keys = Object.keys(core.shape).toSorted((one, other) => other.length - one.length)
@@ -98,7 +104,8 @@ const namesIn = (name: string): string[] => {
   return words.map((_, i) => words.slice(0, i + 1).join('-'))
 }
 
-const keysOf = (value: unknown): string[] => (typeof value === 'object' && value !== null ? Object.keys(value) : [])
+const keysOf = (value: unknown): string[] =>
+  typeof value === 'object' && value !== null ? Object.keys(value) : []
 const fieldOf = (value: unknown, key: string): unknown =>
   typeof value === 'object' && value !== null ? new Map(Object.entries(value)).get(key) : undefined
 
@@ -130,7 +137,8 @@ const numberOf = (text: string): unknown => {
 
 const tomlOf = (text: string): unknown => {
   try {
-    return parse(`value = ${text}`)['value']
+    const { value } = parse(`value = ${text}`)
+    return value
   } catch {
     return text
   }

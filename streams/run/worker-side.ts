@@ -4,7 +4,8 @@
 
 import { parentPort } from 'node:worker_threads'
 import { defer, isObservable, Observable, of, Subject, take } from 'rxjs'
-import { isFatal, reasonOf } from './fault.ts'
+import type { Facts, FaultCode } from '../../schemas/faults.ts'
+import { isFault, reasonOf } from './fault.ts'
 
 export type ToWorker =
   | { readonly kind: 'ask'; readonly id: number; readonly name: string; readonly args: unknown }
@@ -16,7 +17,13 @@ export type FromWorker =
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown }
   | { readonly kind: 'refused'; readonly id: number; readonly name: string; readonly because: string }
   | { readonly kind: 'told'; readonly message: unknown }
-  | { readonly kind: 'failed'; readonly fatal: boolean; readonly because: string }
+  /** `code`: undefined for a defect. `facts` as JSON carries them. */
+  | {
+      readonly kind: 'failed'
+      readonly code: FaultCode | undefined
+      readonly facts: Facts
+      readonly because: string
+    }
 
 /** What the main stream of a worker emits. */
 export type WorkerSays =
@@ -69,12 +76,14 @@ export const serveHost = (main: (told$: Observable<unknown>) => Observable<Worke
     })
     const running = main(told$).subscribe({
       next: says => {
-        if (says.kind === 'tell') return post({ kind: 'told', message: says.message }, ownBuffer(says.message))
+        if (says.kind === 'tell')
+          return post({ kind: 'told', message: says.message }, ownBuffer(says.message))
         answer = says.answer
         post({ kind: 'ready' })
       },
       error: thrown => {
-        post({ kind: 'failed', fatal: isFatal(thrown), because: reasonOf(thrown) })
+        const { code, facts } = isFault(thrown) ? thrown : { code: undefined, facts: {} }
+        post({ kind: 'failed', code, facts: JSON.parse(JSON.stringify(facts)), because: reasonOf(thrown) })
         finish()
       },
       complete: finish,
@@ -83,6 +92,8 @@ export const serveHost = (main: (told$: Observable<unknown>) => Observable<Worke
 
 /** Bytes that are alone in their buffer are moved; a view of a shared pool must be copied. */
 const ownBuffer = (value: unknown): ArrayBuffer[] =>
-  value instanceof Uint8Array && value.buffer instanceof ArrayBuffer && value.byteLength === value.buffer.byteLength
+  value instanceof Uint8Array &&
+  value.buffer instanceof ArrayBuffer &&
+  value.byteLength === value.buffer.byteLength
     ? [value.buffer]
     : []

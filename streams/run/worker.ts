@@ -5,7 +5,7 @@
 //   honest   whatever ends the thread ends the stream with a fault, and every question with it
 
 import { Worker } from 'node:worker_threads'
-import { Observable, type Subscriber, Subject, type Subscription } from 'rxjs'
+import { Observable, Subject, type Subscriber, type Subscription } from 'rxjs'
 import type { Clock } from './clock.ts'
 import { fault } from './fault.ts'
 import type { FromWorker, ToWorker } from './worker-side.ts'
@@ -39,7 +39,7 @@ export const workerUrl = (importMetaUrl: string, path: string): URL =>
 
 /**
  * Emits once, when the thread says that it is ready; goes on until unsubscribed.
- * Errors: worker_lost (transient); an uncoded Error when the thread met a fatal one.
+ * Errors: what the thread's main stream ended with, a defect included; worker_lost when it ended in another way.
  */
 export const runWorker = (options: WorkerOptions): Observable<RunningWorker> =>
   new Observable(subscriber => {
@@ -66,13 +66,18 @@ export const runWorker = (options: WorkerOptions): Observable<RunningWorker> =>
         new Observable(asker => {
           if (gone) return asker.error(lost('it is not running'))
           if (waiting.size >= asksMax) {
-            return asker.error(fault('query_refused', { name: question, because: `${asksMax} others wait already` }))
+            return asker.error(
+              fault('query_refused', { name: question, because: `${asksMax} others wait already` }),
+            )
           }
           lastAsk += 1
           const id = lastAsk
           waiting.set(id, asker)
           post({ kind: 'ask', id, name: question, args })
-          const late = clock.scheduler.schedule(() => asker.error(lost(`no answer within ${askWaitMsMax} ms`)), askWaitMsMax)
+          const late = clock.scheduler.schedule(
+            () => asker.error(lost(`no answer within ${askWaitMsMax} ms`)),
+            askWaitMsMax,
+          )
           return () => {
             waiting.delete(id)
             late.unsubscribe()
@@ -94,10 +99,12 @@ export const runWorker = (options: WorkerOptions): Observable<RunningWorker> =>
           return asker?.complete()
         }
         case 'refused':
-          return waiting.get(message.id)?.error(fault('query_refused', { name: message.name, because: message.because }))
+          return waiting
+            .get(message.id)
+            ?.error(fault('query_refused', { name: message.name, because: message.because }))
         case 'failed':
-          // Facts do not cross threads; whether a new start can help does.
-          return end(message.fatal ? new Error(`worker "${name}": ${message.because}`) : lost(message.because))
+          if (message.code !== undefined) return end(fault(message.code, message.facts))
+          return end(new Error(`worker "${name}": ${message.because}`))
       }
     })
     worker.on('error', thrown => end(lost(thrown.message)))

@@ -59,7 +59,7 @@ export const play = (steps: readonly Step[], seed: number): Played => {
     if (i % 7 === 3) { saved = { ...saved, edge: copyDisk(world.edgeDisk) }; savedSurvivors = survivors }
     if (i % 7 === 5) saved = { ...saved, cloud: copyCloud(world.cloudDisk) }
   }
-  world.failCommits('edge', 0)
+  world.calm()
   world.run(SETTLE_MS)
   note()
   return { world, survivors, restored }

@@ -4,7 +4,8 @@
 // time, may cut, lose or double a message (as a broker in the middle may).
 
 import { concat, defer, filter, map, NEVER, Observable, startWith, Subject, Subscription, throwError, timer, VirtualTimeScheduler } from 'rxjs'
-import { ingest, type Uplink } from '../../cloud/ingestion/ingest.ts'
+import type { Uplink } from '../../cloud/context.ts'
+import { ingest } from '../../cloud/ingestion/ingest.ts'
 import { exportLog } from '../../edge/export/export.ts'
 import { type FrameHeader, readHeader, readRecords } from '../../schemas/frame.ts'
 import { type Epoch, gatewayId, type StreamName } from '../../schemas/ids.ts'
@@ -52,6 +53,8 @@ export interface World {
   disturb(direction: 'up' | 'down', what: 'lose' | 'double', count: number): void
   failCommits(side: 'edge' | 'cloud', count: number): void
   crash(side: 'edge' | 'cloud', inFlightIsWritten: boolean): void
+  /** Ends every fault that has not struck yet. */
+  calm(): void
   /** Lets virtual time pass. */
   run(ms: number): void
   fatal: unknown
@@ -104,6 +107,10 @@ export const openWorld = (random: Random): World => {
         cloud?.held.unsubscribe()
         startCloud()
       }
+    },
+    calm: () => {
+      Object.assign(failing, { edge: 0, cloud: 0 })
+      for (const lots of Object.values(disturbed)) Object.assign(lots, { lose: 0, double: 0 })
     },
     run: ms => {
       const until = scheduler.now() + ms

@@ -13,10 +13,7 @@ import {
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509CertificateGenerator,
-  cryptoProvider,
 } from '@peculiar/x509'
-
-cryptoProvider.set(webcrypto as Crypto)
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 const DAY_MS = 86_400_000
@@ -25,7 +22,7 @@ export interface Ca {
   readonly cn: string
   /** The certificate, PEM. */
   readonly cert: string
-  readonly keys: CryptoKeyPair
+  readonly keys: webcrypto.CryptoKeyPair
 }
 
 export interface Issued {
@@ -45,7 +42,8 @@ export interface Wish {
   readonly serial?: string
 }
 
-const newKeys = () => webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']) as Promise<CryptoKeyPair>
+const newKeys = () =>
+  webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']) as Promise<webcrypto.CryptoKeyPair>
 const newSerial = () => `01${Buffer.from(webcrypto.getRandomValues(new Uint8Array(8))).toString('hex')}`
 const pem = (label: string, der: ArrayBuffer) =>
   `-----BEGIN ${label}-----\n${Buffer.from(der).toString('base64').replace(/.{64}/g, '$&\n').trimEnd()}\n-----END ${label}-----\n`
@@ -69,7 +67,10 @@ export const makeCa = async (cn = 'Test CA'): Promise<Ca> => {
 }
 
 /** A client's certificate, or a server's for 127.0.0.1 and localhost when `server` says no more. */
-export const issue = async (ca: Ca, { cn, server, notBefore, notAfter, serial = newSerial() }: Wish): Promise<Issued> => {
+export const issue = async (
+  ca: Ca,
+  { cn, server, notBefore, notAfter, serial = newSerial() }: Wish,
+): Promise<Issued> => {
   const keys = await newKeys()
   const purpose = server === undefined ? ExtendedKeyUsage.clientAuth : ExtendedKeyUsage.serverAuth
   const { dns = ['localhost'], ips = ['127.0.0.1'] } = server ?? {}

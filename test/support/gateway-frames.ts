@@ -1,7 +1,23 @@
 // A gateway's stream as frames that continue each other, for tests of whatever reads the cloud's log.
 
-import { type FrameHeader, readHeader, type SkipCause, sealFrame, sealSkip, type Stamp } from '../../schemas/frame.ts'
-import { bootIdOf, type Chain, CHAIN_ZERO, type Epoch, epochOf, gatewayId, offset, streamName } from '../../schemas/ids.ts'
+import {
+  type FrameHeader,
+  readHeader,
+  type SkipCause,
+  type Stamp,
+  sealFrame,
+  sealSkip,
+} from '../../schemas/frame.ts'
+import {
+  bootIdOf,
+  CHAIN_ZERO,
+  type Chain,
+  type Epoch,
+  epochOf,
+  gatewayId,
+  offset,
+  streamName,
+} from '../../schemas/ids.ts'
 import type { Qos } from '../../schemas/records.ts'
 import type { CloudBody } from '../../streams/log/cloudlog.ts'
 
@@ -35,16 +51,19 @@ export const gatewayFrames = (gateway: string, stream = 'data', { epoch = EPOCH,
   const at = () => ({ stream: streamName(stream), epoch, first: offset(next) })
   return {
     seal: (records: readonly Sent[], stamp: Partial<Stamp> = {}): FrameBody => {
-      const taken = records.map(({ topic, payload, qos = 1, retain = false, receivedMonoMs = STAMP.monoMs }) => ({
-        topic,
-        payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
-        qos,
-        retain,
-        receivedMonoMs,
-      }))
+      const taken = records.map(
+        ({ topic, payload, qos = 1, retain = false, receivedMonoMs = STAMP.monoMs }) => ({
+          topic,
+          payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
+          qos,
+          retain,
+          receivedMonoMs,
+        }),
+      )
       return body(sealFrame(taken, { ...at(), previous: chain }, { ...STAMP, ...stamp }))
     },
-    skip: (count: number, cause: SkipCause): FrameBody => body(sealSkip({ ...at(), count, cause, chain }, STAMP)),
+    skip: (count: number, cause: SkipCause): FrameBody =>
+      body(sealSkip({ ...at(), count, cause, chain }, STAMP)),
     /** Leaves offsets out, as nothing ever should. */
     lose: (count: number) => {
       next += count

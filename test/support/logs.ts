@@ -55,8 +55,8 @@ export const entriesOf = (log: StreamLog, after: Offset = ORIGIN): Promise<Entry
 
 /** Data as texts, skips as [first, last]. */
 export const contents = (entries: readonly { header: FrameHeader; bytes: Buffer }[]): (string | [number, number])[] =>
-  entries.flatMap(({ header, bytes }) => header.kind === 'skip'
-    ? [[header.first, header.last] as [number, number]]
+  entries.flatMap(({ header, bytes }): (string | [number, number])[] => header.kind === 'skip'
+    ? [[header.first, header.last]]
     : readRecords(bytes).map(r => r.payload.toString()))
 
 export const grant = (n: number): Observable<number> => concat(of(n), NEVER)

@@ -1,6 +1,6 @@
+import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import fc from 'fast-check'
 import { delivery, deliveryPage } from '../../../cloud/projections/delivery.ts'
 import { RANGES_KEPT_MAX } from '../../../cloud/projections/ranges.ts'
 import { epochOf, gatewayId, offset, streamName } from '../../../schemas/ids.ts'
@@ -10,13 +10,17 @@ import { data, event, folded, type Given, START_MS } from './support.ts'
 const gateway = gatewayId('g1')
 const at = { gateway, stream: streamName('data'), epoch: EPOCH }
 const records = (count: number) => Array.from({ length: count }, (_, i) => ({ topic: 't', payload: `${i}` }))
-const rowOf = (given: readonly Given[], firstSeq = 1) => deliveryPage(folded(delivery, given, firstSeq), 'g1').streams[0]!
+const rowOf = (given: readonly Given[], firstSeq = 1) =>
+  deliveryPage(folded(delivery, given, firstSeq), 'g1').streams[0]!
 
 test('frames in sequence are 1…N with no gap', () => {
   const frames = gatewayFrames('g1')
   const sent = [frames.seal(records(3)), frames.seal(records(4))]
   const row = rowOf(sent.map((body, i) => data(body, START_MS + i)))
-  assert.equal([row.first, row.last, row.records, row.frames, row.gaps.count, row.repeated], [1, 7, 7, 2, 0, 0])
+  assert.equal(
+    [row.first, row.last, row.records, row.frames, row.gaps.count, row.repeated],
+    [1, 7, 7, 2, 0, 0],
+  )
   assert.is(row.bytes, sent[0]!.frame.length + sent[1]!.frame.length)
   assert.is(row.lastReceivedMs, START_MS + 1)
 })
@@ -66,7 +70,8 @@ test('gaps and repetitions are found from the offsets alone, whatever they are',
 test('skips count with their cause; the last hundred ranges are kept', () => {
   const frames = gatewayFrames('g1')
   const given = [data(frames.seal(records(1)))]
-  for (let i = 0; i < RANGES_KEPT_MAX + 5; i++) given.push(data(frames.skip(10, i % 2 === 0 ? 'quota' : 'age')))
+  for (let i = 0; i < RANGES_KEPT_MAX + 5; i++)
+    given.push(data(frames.skip(10, i % 2 === 0 ? 'quota' : 'age')))
   const { skips, gaps, last, records: taken } = rowOf(given)
   assert.equal([skips.count, skips.ranges, skips.list.length], [1050, 105, RANGES_KEPT_MAX])
   assert.equal(skips.list.at(-1), { first: 1042, last: 1051, cause: 'quota' })
@@ -82,7 +87,10 @@ test('what lies between the origin of an epoch and its first entry is a gap', ()
 
 test('a log that no longer keeps its beginning is not taken for a gap', () => {
   const began = event({ kind: 'epoch_began', ...at, origin: offset(0) })
-  assert.is(rowOf([began, data(gatewayFrames('g1', 'data', { after: 500 }).seal(records(2)))], 40).gaps.count, 0)
+  assert.is(
+    rowOf([began, data(gatewayFrames('g1', 'data', { after: 500 }).seal(records(2)))], 40).gaps.count,
+    0,
+  )
 })
 
 test('lag is the announced head less what is here, for the current epoch only', () => {
@@ -106,8 +114,22 @@ test('forks, dropped duplicates and refused frames are told per stream', () => {
     event({ kind: 'duplicates_dropped', ...at, count: 3 }),
     event({ kind: 'duplicates_dropped', ...at, count: 4 }),
     event({ kind: 'forked', ...at, parent: epochOf(Buffer.alloc(8, 1)), at: offset(2), held: offset(3) }),
-    event({ kind: 'frame_refused', gateway, stream: streamName('data'), code: 'frame_crc', because: 'x', count: 1 }),
-    event({ kind: 'frame_refused', gateway, stream: streamName('data'), code: 'frame_chain', because: 'y', count: 4 }),
+    event({
+      kind: 'frame_refused',
+      gateway,
+      stream: streamName('data'),
+      code: 'frame_crc',
+      because: 'x',
+      count: 1,
+    }),
+    event({
+      kind: 'frame_refused',
+      gateway,
+      stream: streamName('data'),
+      code: 'frame_chain',
+      because: 'y',
+      count: 4,
+    }),
   ])
   const { streams, refused } = deliveryPage(view, 'g1')
   assert.is(streams[0]!.duplicatesDropped, 7)

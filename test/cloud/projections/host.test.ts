@@ -1,9 +1,9 @@
-import { test } from 'uvu'
-import * as assert from 'uvu/assert'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { filter, firstValueFrom, lastValueFrom, repeat, take, takeWhile, timeout } from 'rxjs'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
 import { projectionsHost } from '../../../cloud/projections/host.ts'
 import { gatewayId } from '../../../schemas/ids.ts'
 import { noBallast } from '../../../streams/log/ballast.ts'
@@ -18,7 +18,12 @@ const clock = systemClock()
 const withLog = async (body: (writer: CloudWriter, folder: string) => Promise<void>) => {
   const folder = mkdtempSync(join(tmpdir(), 'views-'))
   let writer: CloudWriter | undefined
-  const open = openCloudWriter({ folder: join(folder, 'log'), clock, ballast: noBallast, reserveBytes: 0 }).subscribe(opened => {
+  const open = openCloudWriter({
+    folder: join(folder, 'log'),
+    clock,
+    ballast: noBallast,
+    reserveBytes: 0,
+  }).subscribe(opened => {
     writer = opened
   })
   try {
@@ -34,17 +39,25 @@ const started = async (writer: CloudWriter, folder: string) => {
   const host = projectionsHost()
   const notices: Notice[] = []
   const failures: unknown[] = []
-  const running = host.run({ reader: writer, logFolder: join(folder, 'log'), viewsFolder: join(folder, 'views'), clock }).subscribe({
-    next: notice => notices.push(notice),
-    error: thrown => failures.push(thrown),
-  })
+  const running = host
+    .run({ reader: writer, logFolder: join(folder, 'log'), viewsFolder: join(folder, 'views'), clock })
+    .subscribe({
+      next: notice => notices.push(notice),
+      error: thrown => failures.push(thrown),
+    })
   await firstValueFrom(host.views.ready$.pipe(filter(Boolean), timeout(20_000)))
   return { ...host, notices, failures, stop: () => running.unsubscribe() }
 }
 
 /** Asks until the answer fits. */
 const eventually = <T>(ask$: import('rxjs').Observable<T>, fits: (answer: T) => boolean): Promise<T> =>
-  lastValueFrom(ask$.pipe(repeat({ delay: 20 }), takeWhile(answer => !fits(answer), true), timeout(10_000)))
+  lastValueFrom(
+    ask$.pipe(
+      repeat({ delay: 20 }),
+      takeWhile(answer => !fits(answer), true),
+      timeout(10_000),
+    ),
+  )
 
 test('the worker folds what the writer appends, answers, and goes on after a restart', () =>
   withLog(async (writer, folder) => {
@@ -59,9 +72,23 @@ test('the worker folds what the writer appends, answers, and goes on after a res
     const changes = firstValueFrom(first.views.latest$.pipe(take(1), timeout(10_000)))
     await new Promise(resolve => setTimeout(resolve, 50))
     await append(2)
-    assert.equal((await changes).map(({ gateway, name, value }) => [gateway, name, value]), [['g1', 'x', 2]])
+    assert.equal(
+      (await changes).map(({ gateway, name, value }) => [gateway, name, value]),
+      [['g1', 'x', 2]],
+    )
 
-    await firstValueFrom(writer.append('events', [{ kind: 'event', event: { kind: 'connected', gateway: gatewayId('g1'), connection: 'c', address: 'a' } }], []))
+    await firstValueFrom(
+      writer.append(
+        'events',
+        [
+          {
+            kind: 'event',
+            event: { kind: 'connected', gateway: gatewayId('g1'), connection: 'c', address: 'a' },
+          },
+        ],
+        [],
+      ),
+    )
     await eventually(first.views.query('gateway', { gateway: 'g1' }), row => row?.presence === 'online')
     assert.is((await firstValueFrom(first.views.query('delivery', { gateway: 'g1' }))).streams[0]!.last, 2)
     await eventually(first.views.query('status', {}), ({ behind }) => behind === 0)

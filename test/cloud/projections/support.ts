@@ -1,9 +1,9 @@
 // Folds given entries with one projection, in memory, and hands back its view.
 
-import type { CloudBody, LogClass } from '../../../streams/log/cloudlog.ts'
+import type { CloudEvent } from '../../../schemas/events.ts'
 import { mount } from '../../../streams/fold/member.ts'
 import type { Projection, View } from '../../../streams/fold/projection.ts'
-import type { CloudEvent } from '../../../schemas/events.ts'
+import type { CloudBody, LogClass } from '../../../streams/log/cloudlog.ts'
 
 export const START_MS = 1_750_000_000_000
 
@@ -13,7 +13,11 @@ export interface Given {
   readonly atMs?: number
 }
 
-export const event = (happened: CloudEvent, atMs = START_MS): Given => ({ class: 'events', body: { kind: 'event', event: happened }, atMs })
+export const event = (happened: CloudEvent, atMs = START_MS): Given => ({
+  class: 'events',
+  body: { kind: 'event', event: happened },
+  atMs,
+})
 export const data = (body: CloudBody, atMs = START_MS): Given => ({ class: 'data', body, atMs })
 
 /** `firstSeq`: where the log begins. */

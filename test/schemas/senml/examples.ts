@@ -1,5 +1,5 @@
-// The published examples of RFC 8428, section 5.1, with their resolved forms. Times without base are relative to
-// NOW_MS. One line a resolved record: name, unit, time, value.
+// The published examples of RFC 8428, section 5.1, with their resolved forms. Times without base are relative
+// to NOW_MS. One line a resolved record: name, unit, time, value.
 
 export const NOW_MS = 1_700_000_000_500
 const now = NOW_MS / 1000

@@ -176,6 +176,24 @@ test('CBOR: indefinite lengths, tags, half floats and decimal fractions are unde
   assert.is(refusal(hex('d9d9f7 81 a2 00 6161 02 01')), 'accepted')
 })
 
+test('CBOR: each number is written in the shortest form that keeps its value', () => {
+  const lengths: [number, number][] = [
+    [1, 1],
+    [300, 3],
+    [2 ** 53 - 1, 9],
+    [2 ** 60, 5],
+    [1e300, 9],
+    [0.5, 3],
+    [2 ** -20, 5],
+    [0.1, 9],
+  ]
+  for (const [v, length] of lengths) {
+    const bytes = encodeSenmlCbor([{ n: 'a', v }])
+    assert.is(bytes.length - 6, length, String(v))
+    assert.is(parsed(bytes)[0]?.v, v)
+  }
+})
+
 test('CBOR: what is malformed is refused in words', () => {
   assert.match(refusal(hex('81 a2 00 6161 02')), /cut short/)
   assert.match(refusal(hex('9b ffffffffffffffff')), /cut short/)

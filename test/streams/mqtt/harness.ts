@@ -1,6 +1,6 @@
 // A broker and links for these tests: real sockets on loopback, the machine's clock.
 
-import { Observable, type Subscription, filter, firstValueFrom, map, of, timeout } from 'rxjs'
+import { filter, firstValueFrom, map, type Observable, of, type Subscription, timeout } from 'rxjs'
 import type { BrokerRules, BrokerState, Received } from '../../../streams/mqtt/broker.ts'
 import { type LinkOptions, type MqttLink, openLink } from '../../../streams/mqtt/client.ts'
 import { type BrokerOptions, type EmbeddedBroker, openBroker } from '../../../streams/mqtt/embedded.ts'
@@ -17,7 +17,10 @@ export interface OpenBroker {
   readonly port: number
   readonly states: BrokerState[]
   /** The first state, past or coming, that fits. */
-  state<K extends BrokerState['kind']>(kind: K, fits?: (state: Extract<BrokerState, { kind: K }>) => boolean): Promise<Extract<BrokerState, { kind: K }>>
+  state<K extends BrokerState['kind']>(
+    kind: K,
+    fits?: (state: Extract<BrokerState, { kind: K }>) => boolean,
+  ): Promise<Extract<BrokerState, { kind: K }>>
   stop(): void
 }
 
@@ -58,7 +61,10 @@ export const startBroker = async (
     fits: (state: Extract<BrokerState, { kind: K }>) => boolean = () => true,
   ) =>
     new Promise<Extract<BrokerState, { kind: K }>>((resolve, reject) => {
-      const overdue = setTimeout(() => reject(new Error(`no state ${kind} in ${JSON.stringify(states)}`)), 10_000)
+      const overdue = setTimeout(
+        () => reject(new Error(`no state ${kind} in ${JSON.stringify(states)}`)),
+        10_000,
+      )
       const look = () => {
         if (failure !== undefined) {
           clearTimeout(overdue)
@@ -79,8 +85,10 @@ export const startBroker = async (
   return { broker, port, states, state, stop: () => running.unsubscribe() }
 }
 
-const is = <K extends BrokerState['kind']>(state: BrokerState, kind: K): state is Extract<BrokerState, { kind: K }> =>
-  state.kind === kind
+const is = <K extends BrokerState['kind']>(
+  state: BrokerState,
+  kind: K,
+): state is Extract<BrokerState, { kind: K }> => state.kind === kind
 
 export interface OpenLink {
   readonly link: MqttLink
@@ -104,7 +112,10 @@ export const startLink = (port: number, options: Partial<LinkOptions> = {}): Ope
   return { link, states, running, stop: () => running.unsubscribe() }
 }
 
-export const stateOf = <K extends LinkState['kind']>(link: MqttLink, kind: K): Promise<Extract<LinkState, { kind: K }>> =>
+export const stateOf = <K extends LinkState['kind']>(
+  link: MqttLink,
+  kind: K,
+): Promise<Extract<LinkState, { kind: K }>> =>
   firstValueFrom(
     link.state$.pipe(
       filter((state): state is Extract<LinkState, { kind: K }> => state.kind === kind),
@@ -115,10 +126,17 @@ export const stateOf = <K extends LinkState['kind']>(link: MqttLink, kind: K): P
 /** Resolves on completion, with the fault's message on an error. */
 export const outcome = (done$: Observable<never>): Promise<string> =>
   new Promise(resolve => {
-    done$.subscribe({ complete: () => resolve('done'), error: thrown => resolve(String(thrown.code ?? thrown)) })
+    done$.subscribe({
+      complete: () => resolve('done'),
+      error: thrown => resolve(String(thrown.code ?? thrown)),
+    })
   })
 
-export const message = (topic: string, payload: string | Buffer = 'x', rest: Partial<Outgoing> = {}): Outgoing => ({
+export const message = (
+  topic: string,
+  payload: string | Buffer = 'x',
+  rest: Partial<Outgoing> = {},
+): Outgoing => ({
   topic,
   payload: Buffer.from(payload),
   qos: 1,
@@ -135,5 +153,6 @@ export const until = async (holds: () => boolean, what = 'condition', withinMs =
 }
 export const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
 
-export const textOf = ({ topic, payload }: Pick<Received, 'topic' | 'payload'>) => `${topic} ${payload.toString()}`
+export const textOf = ({ topic, payload }: Pick<Received, 'topic' | 'payload'>) =>
+  `${topic} ${payload.toString()}`
 export { map }

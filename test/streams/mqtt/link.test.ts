@@ -119,7 +119,9 @@ test('what the broker refuses at CONNECT is named', async () => {
   const { port, state, stop } = await startBroker(tlsAt(), {
     connect: peer =>
       peer.clientId === 'g2'
-        ? throwError(() => Object.assign(new Error('registry is away'), { name: 'Fault', severity: 'transient', code: 'x' }))
+        ? throwError(() =>
+            Object.assign(new Error('registry is away'), { name: 'Fault', severity: 'transient', code: 'x' }),
+          )
         : of({ kind: 'refuse', code: 'unauthorised', because: 'revoked' }),
   })
   const { link, stop: leave } = startLink(port, { tls: gateway })
@@ -178,7 +180,7 @@ test('unsubscribing says DISCONNECT: the will is not published', async () => {
   await pause(50)
   assert.equal(taken, [])
   const cut = startLink(port, { tls: gateway, will, clientId: 'g2' })
-  await stateOf(cut.link, 'up')
+  await state('connected', ({ peer }) => peer.clientId === 'g2')
   broker.close('g2', 'test')
   await until(() => taken.length === 1)
   assert.equal(taken, ['gone g1'])

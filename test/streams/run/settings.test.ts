@@ -18,13 +18,23 @@ const schema = z.strictObject({
     })
     .prefault({}),
   streams: z
-    .record(z.string(), z.strictObject({ maxBytes: z.int().default(1), onFull: z.string().default('refuse') }))
+    .record(
+      z.string(),
+      z.strictObject({ maxBytes: z.int().default(1), onFull: z.string().default('refuse') }),
+    )
     .default({}),
   listen: z.array(z.strictObject({ port: z.int() })).default([]),
 })
 
 const load = (text: string | undefined, environment: Record<string, string> = {}) =>
-  loadSettings({ file: '/etc/edge.toml', text, environment, prefix: 'EDGE', schema, reserved: ['EDGE_CONFIG'] })
+  loadSettings({
+    file: '/etc/edge.toml',
+    text,
+    environment,
+    prefix: 'EDGE',
+    schema,
+    reserved: ['EDGE_CONFIG'],
+  })
 
 const refusal = (text: string | undefined, environment: Record<string, string> = {}): string => {
   try {
@@ -45,7 +55,9 @@ test('without a file and variables everything has its default', () => {
 })
 
 test('the file is read as TOML', () => {
-  const settings = load('name = "gw"\n[export]\nwindowBytesMax = 4_096\n[streams.data]\nmaxBytes = 7\n[[listen]]\nport = 1')
+  const settings = load(
+    'name = "gw"\n[export]\nwindowBytesMax = 4_096\n[streams.data]\nmaxBytes = 7\n[[listen]]\nport = 1',
+  )
   assert.is(settings.name, 'gw')
   assert.is(settings.export.windowBytesMax, 4_096)
   assert.equal(settings.streams, { data: { maxBytes: 7, onFull: 'refuse' } })
@@ -76,6 +88,16 @@ test('a key and a table that begin alike are told apart', () => {
   const { export: found } = load('', { EDGE_EXPORT_WINDOW_BYTES: '5', EDGE_EXPORT_WINDOW_BYTES_MAX: '6' })
   assert.is(found.window.bytes, 5)
   assert.is(found.windowBytesMax, 6)
+})
+
+test('where a variable could mean two settings, it means the longest key', () => {
+  const twofold = z.strictObject({
+    window: z.strictObject({ bytes: z.int().default(1) }).prefault({}),
+    windowBytes: z.int().default(1),
+  })
+  const environment = { EDGE_WINDOW_BYTES: '5' }
+  const found = loadSettings({ file: 'f', text: '', environment, prefix: 'EDGE', schema: twofold })
+  assert.equal(found, { window: { bytes: 1 }, windowBytes: 5 })
 })
 
 test('a variable reaches into tables with free names: those of the file, or new ones', () => {
@@ -109,7 +131,10 @@ test('an unknown key is refused with its line and the nearest name', () => {
 })
 
 test('a wrong value is refused with its line, a missing one by its name', () => {
-  assert.match(refusal('[export]\n\nwindowBytesMax = "x"'), 'line 3: "export.windowBytesMax": expected number')
+  assert.match(
+    refusal('[export]\n\nwindowBytesMax = "x"'),
+    'line 3: "export.windowBytesMax": expected number',
+  )
   assert.match(refusal('export.windowBytesMax = 0'), 'line 1: "export.windowBytesMax": Too small')
   assert.match(refusal('listen = [{}]'), '"listen.0.port" is missing: set it (expected number)')
 })
@@ -119,7 +144,7 @@ test('an unknown variable is refused by its name', () => {
     refusal('', { EDGE_EXPORT_WINDOW_BYTE_MAX: '1' }),
     'environment variable EDGE_EXPORT_WINDOW_BYTE_MAX is no setting: did you mean EDGE_EXPORT_WINDOW_BYTES_MAX?',
   )
-  assert.match(refusal('', { EDGE_QQ: '1' }), /EDGE_QQ is no setting/)
+  assert.is(refusal('', { EDGE_SDK_VERSION: '1' }), 'accepted', 'another program may use the prefix')
   assert.match(refusal('', { EDGE_EXPORT: '1' }), /EDGE_EXPORT is no setting/)
   assert.is(refusal('', { EDGE_CONFIG: '/etc/edge.toml' }), 'accepted')
 })
@@ -135,7 +160,7 @@ test('a wrong value in a variable is refused by the name of the variable', () =>
 })
 
 test('all problems are told at once', () => {
-  const told = refusal('nam = 1\n[export]\nwindowBytesMax = 0', { EDGE_X_Y: '1' })
+  const told = refusal('nam = 1\n[export]\nwindowBytesMax = 0', { EDGE_EXPORT_Y: '1' })
   assert.is(told.split('\n').length, 4, told)
 })
 

@@ -10,7 +10,10 @@ export interface Virtual extends RunHelpers {
   readonly clock: Clock
 }
 
-/** Everything that `make` emits until `untilMs`, each with its time; then 'complete' or the error, if it ended. */
+/**
+ * Everything that `make` emits until `untilMs`, each with its time; then 'complete' or the error, if it
+ * ended.
+ */
 export const timeline = <T>(
   untilMs: number,
   make: (virtual: Virtual) => Observable<T>,

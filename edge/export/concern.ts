@@ -1,0 +1,57 @@
+// The uplink as a concern: what it says becomes notices, and what a person should know later becomes an event.
+
+import { type Observable, catchError, concat, ignoreElements, map, merge, mergeMap, of, takeUntil, tap } from 'rxjs'
+import { isFatal, reasonOf, unreachable } from '../../streams/run/fault.ts'
+import type { Concern, Notice } from '../../streams/run/supervise.ts'
+import type { EdgeContext } from '../context.ts'
+import { type ExportNotice, exportLog } from './export.ts'
+
+export const uplinkConcern: Concern<EdgeContext> = {
+  name: 'export',
+  run: context => {
+    const { gateway, version, link, clock, random, streams, settings, stop$, vitals } = context
+    const exported$ = exportLog({ gateway, version, link, clock, random, streams: streams.all }).pipe(
+      mergeMap(notice => tell(context, notice)),
+    )
+    const states$ = link.state$.pipe(
+      tap(state => {
+        vitals.link = state
+      }),
+      map((state): Notice => ({ kind: 'state', what: `link_${state.kind}`, facts: { ...state, address: settings.cloud.address } })),
+    )
+    return merge(states$, exported$).pipe(takeUntil(stop$))
+  },
+}
+
+const tell = (context: EdgeContext, notice: ExportNotice): Observable<Notice> => {
+  switch (notice.kind) {
+    case 'marked':
+      context.vitals.rate = notice.rate
+      context.vitals.lastMarkAtMs = context.clock.nowMs()
+      return of({ kind: 'progress', what: 'bytes_marked', count: notice.bytes })
+    case 'greeted':
+      return of({ kind: 'progress', what: 'hello', count: 1 })
+    case 'interrupted':
+    case 'trim_failed':
+      return of({ kind: 'rejected', what: notice.kind, reason: notice.because })
+    case 'declared':
+    case 'forked':
+    case 'mark_refused': {
+      const { kind, ...facts } = notice
+      const said: Notice = { kind: 'state', what: kind, facts }
+      return concat(of(said), recorded(context, kind, facts))
+    }
+    default:
+      return unreachable(notice)
+  }
+}
+
+/** An event that cannot be stored is told, and is no reason to stop exporting. */
+const recorded = (context: EdgeContext, kind: string, facts: Readonly<Record<string, unknown>>): Observable<Notice> =>
+  context.record(kind, facts).pipe(
+    ignoreElements(),
+    catchError((thrown: unknown) => {
+      if (isFatal(thrown)) throw thrown
+      return of<Notice>({ kind: 'rejected', what: 'event', reason: reasonOf(thrown) })
+    }),
+  )

@@ -1,0 +1,144 @@
+// Takes messages for one stream and seals them: acknowledged messages at once, the others with the next seal.
+//
+//   acknowledged only when durable   `done` is called after the commit that holds the message
+//   in order                         one append at a time; what arrives meanwhile forms the next
+//   bounded                          by acknowledgements that are held, and for QoS 0 by bytes, beyond which it is
+//                                    dropped and counted
+//
+// When the stream or the disk is full, QoS 0 is dropped, QoS 1 and 2 are tried again until `holdMsMax`.
+
+import { Observable, Subscription, timer } from 'rxjs'
+import type { TakenRecord } from '../../schemas/records.ts'
+import type { StreamLog } from '../../streams/log/log.ts'
+import type { Write } from '../../streams/log/store.ts'
+import type { Clock } from '../../streams/run/clock.ts'
+import { fault, isFatal, isFault } from '../../streams/run/fault.ts'
+
+export interface Taken {
+  readonly record: TakenRecord
+  /** Rows that belong in the same transaction. */
+  readonly alongside?: readonly Write[]
+  /** Once durable, or with the reason why it cannot be. */
+  readonly done: (error?: Error) => void
+}
+
+export interface IntakeLimits {
+  readonly sealWaitMsMax: number
+  /** QoS 0 that waits: memory it may take while the disk stalls. */
+  readonly waitingBytesMax: number
+  /** How long a full stream holds a publisher before it is disconnected: below a keep-alive of 30 s. */
+  readonly holdMsMax: number
+  readonly retryMs: number
+  /** Records in one append: bounds a commit to a few MB. */
+  readonly batchRecordsMax: number
+}
+
+export const INTAKE_LIMITS: IntakeLimits = {
+  sealWaitMsMax: 250,
+  waitingBytesMax: 8 * 1024 * 1024,
+  holdMsMax: 20_000,
+  retryMs: 500,
+  batchRecordsMax: 20_000,
+}
+
+export type IntakeNotice =
+  | { readonly kind: 'sealed'; readonly records: number }
+  | { readonly kind: 'dropped'; readonly records: number; readonly because: 'buffer' | 'full' }
+  | { readonly kind: 'full'; readonly because: string }
+  | { readonly kind: 'room' }
+
+export interface Intake {
+  readonly notices$: Observable<IntakeNotice>
+  take(taken: Taken): void
+  /** Nothing waits and nothing is being committed. */
+  isIdle(): boolean
+  /** Full, and has been for longer than publishers are held. */
+  isFull(): boolean
+}
+
+/** Works while `notices$` is subscribed to. Errors: what is fatal in the log. */
+export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = INTAKE_LIMITS): Intake => {
+  let waiting: Taken[] = []
+  let waitingBytes = 0
+  let take = (taken: Taken): void => taken.done(fault('log_closed'))
+  let running = false
+  let fullSinceMs: number | undefined
+  const isOver = (): boolean => fullSinceMs !== undefined && clock.monoMs() - fullSinceMs >= limits.holdMsMax
+
+  const notices$ = new Observable<IntakeNotice>(subscriber => {
+    const held = new Subscription()
+    let later: Subscription | undefined
+
+    const start = (): void => {
+      later?.unsubscribe()
+      later = undefined
+      if (running || waiting.length === 0) return
+      running = true
+      const batch = waiting.length > limits.batchRecordsMax ? waiting.splice(0, limits.batchRecordsMax) : waiting
+      if (batch === waiting) waiting = []
+      waitingBytes = waiting.length === 0 ? 0 : waitingBytes - batch.reduce((sum, each) => sum + bytesOf(each), 0)
+      const [first, ...rest] = batch.map(({ record }) => record)
+      if (first === undefined) return
+      const alongside = batch.flatMap(each => each.alongside ?? [])
+      held.add(log.append([first, ...rest], { alongside }).subscribe({
+        complete: () => settled(batch),
+        error: thrown => failed(batch, thrown),
+      }))
+    }
+
+    const settled = (batch: readonly Taken[]): void => {
+      running = false
+      if (fullSinceMs !== undefined) subscriber.next({ kind: 'room' })
+      fullSinceMs = undefined
+      subscriber.next({ kind: 'sealed', records: batch.length })
+      for (const { record, done } of batch) if (record.qos > 0) done()
+      start()
+    }
+
+    const failed = (batch: readonly Taken[], thrown: unknown): void => {
+      running = false
+      if (isFatal(thrown) || !isFault(thrown)) return subscriber.error(thrown)
+      if (fullSinceMs === undefined) {
+        fullSinceMs = clock.monoMs()
+        subscriber.next({ kind: 'full', because: thrown.message })
+      }
+      const owed = batch.filter(({ record }) => record.qos > 0)
+      if (owed.length < batch.length) subscriber.next({ kind: 'dropped', records: batch.length - owed.length, because: 'full' })
+      if (isOver()) {
+        for (const { done } of owed) done(thrown)
+      } else {
+        waiting = owed.concat(waiting)
+        waitingBytes = waiting.reduce((sum, each) => sum + bytesOf(each), 0)
+      }
+      later ??= timer(limits.retryMs, clock.scheduler).subscribe(start)
+    }
+
+    take = taken => {
+      const { qos } = taken.record
+      if (qos === 0 && waitingBytes + bytesOf(taken) > limits.waitingBytesMax) {
+        subscriber.next({ kind: 'dropped', records: 1, because: 'buffer' })
+        return taken.done()
+      }
+      waiting.push(taken)
+      waitingBytes += bytesOf(taken)
+      if (fullSinceMs !== undefined) return // The retry takes it along.
+      if (qos > 0) start()
+      else if (!running) later ??= timer(limits.sealWaitMsMax, clock.scheduler).subscribe(start)
+      // Its own acknowledgement waits for nothing: there is none.
+      if (qos === 0) taken.done()
+    }
+
+    held.add(() => {
+      running = false
+      later?.unsubscribe()
+      take = taken => taken.done(fault('log_closed'))
+      for (const { record, done } of waiting.splice(0)) if (record.qos > 0) done(fault('log_closed'))
+      waitingBytes = 0
+    })
+    return held
+  })
+
+  return { notices$, take: taken => take(taken), isFull: isOver, isIdle: () => !running && waiting.length === 0 }
+}
+
+const bytesOf = ({ record }: Taken): number => record.payload.length + record.topic.length

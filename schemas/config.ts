@@ -1,0 +1,155 @@
+// Configuration of both programs. Every key has a default with its reason; unknown keys are refused.
+
+import { z } from 'zod'
+import { CODECS } from './frame.ts'
+import { streamNameSchema } from './ids.ts'
+import { isFilter } from './topics.ts'
+
+const MB = 1024 * 1024
+
+const port = z.int().min(0).max(65_535)
+const host = z.string().min(1)
+/** `host:port`, an IPv6 host in brackets. */
+export const addressSchema = z
+  .string()
+  .regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, 'must be host:port')
+export interface HostPort {
+  readonly host: string
+  readonly port: number
+}
+export const hostPort = (address: string): HostPort => {
+  const at = address.lastIndexOf(':')
+  return { host: address.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(address.slice(at + 1)) }
+}
+
+const logSettings = z.strictObject({
+  level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+})
+
+const streamSettings = z.strictObject({
+  /** Bytes of the log file that this stream may fill. */
+  maxBytes: z.int().min(MB).default(1024 * MB),
+  /** Records older than this are dropped for a declared skip; 0 keeps them for ever. */
+  maxAgeHours: z.number().min(0).default(0),
+  /** refuse: publishers wait; dropOldest: the oldest go, declared. */
+  onFull: z.enum(['refuse', 'dropOldest']).default('refuse'),
+  /** Higher is sent first. */
+  priority: z.int().min(0).max(100).default(50),
+})
+
+const route = z.strictObject({
+  filter: z.string().refine(isFilter, 'must be an MQTT topic filter'),
+  /** A declared stream, or "none": acknowledged, counted, not kept. */
+  stream: z.union([z.literal('none'), streamNameSchema]),
+})
+
+/** An MQTT broker that is there already, in the place of the embedded one. */
+const southBroker = z.strictObject({
+  address: addressSchema,
+  username: z.string().optional(),
+  /** The password's file: never the password itself. */
+  passwordFile: z.string().optional(),
+  clientId: z.string().min(1).max(64).default('headgate-edge'),
+  /** What to take from it. */
+  filters: z.array(z.string().refine(isFilter, 'must be an MQTT topic filter')).min(1).default(['#']),
+  qos: z.union([z.literal(1), z.literal(2)]).default(1),
+})
+
+export const edgeSchema = z.strictObject({
+  /** Log, identity and state. */
+  data: z.string().min(1).default('/var/lib/headgate-edge'),
+  cloud: z
+    .strictObject({
+      /** Overrides the address that enrolment gave. */
+      address: addressSchema.optional(),
+      /** A metered link: keep-alive of 300 s, metrics every 5 minutes. */
+      metered: z.boolean().default(false),
+    })
+    .prefault({}),
+  local: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      host: host.default('127.0.0.1'),
+      port: port.default(1883),
+      /** Use this broker instead of the embedded one. */
+      broker: southBroker.optional(),
+      connectionsMax: z.int().min(1).default(1_000),
+    })
+    .prefault({}),
+  streams: z.record(streamNameSchema, streamSettings).default({}),
+  routes: z.array(route).default([]),
+  seal: z
+    .strictObject({
+      /** How long QoS 0 and metrics wait for company: below what a person notices, and four commits a second at most. */
+      waitMsMax: z.int().min(1).max(60_000).default(250),
+      compression: z.enum(CODECS).default('deflate'),
+    })
+    .prefault({}),
+  disk: z
+    .strictObject({
+      /** Left for events and for what lets the log shrink again. */
+      reserveBytes: z.int().min(0).default(16 * MB),
+    })
+    .prefault({}),
+  metrics: z
+    .strictObject({
+      intervalMs: z.int().min(1_000).default(10_000),
+      /** Prometheus; port 0 switches it off. */
+      host: host.default('127.0.0.1'),
+      port: port.default(9_464),
+      disks: z.array(z.string()).default(['/']),
+    })
+    .prefault({}),
+  log: logSettings.prefault({}),
+  /** Time that work in flight has when the program is asked to stop. */
+  stopMsMax: z.int().min(0).default(5_000),
+})
+
+export const cloudSchema = z.strictObject({
+  /** Log, views, registry, certificates. */
+  data: z.string().min(1).default('/var/lib/headgate-cloud'),
+  /**
+   * Names by which gateways and people reach this cloud; set by `init --host`. While all are this machine's own, the
+   * listeners for gateways and enrolment stay on loopback.
+   */
+  hosts: z.array(host).min(1).default(['localhost']),
+  gateways: z
+    .strictObject({ host: host.optional(), port: port.default(8_883), connectionsMax: z.int().min(1).default(10_000) })
+    .prefault({}),
+  north: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      /** Plain MQTT: loopback only. */
+      host: host.default('127.0.0.1'),
+      port: port.default(8_884),
+      /** Records older than this at receipt are not fanned out live. */
+      ageMsMax: z.int().min(0).default(60_000),
+    })
+    .prefault({}),
+  enrolment: z.strictObject({ host: host.optional(), port: port.default(8_444) }).prefault({}),
+  api: z.strictObject({ host: host.default('127.0.0.1'), port: port.default(8_080) }).prefault({}),
+  projections: z.strictObject({ enabled: z.boolean().default(true) }).prefault({}),
+  credit: z
+    .strictObject({
+      /** Bytes of frames on their way to disk, for all gateways together. */
+      budgetBytes: z.int().min(MB).default(64 * MB),
+    })
+    .prefault({}),
+  disk: z.strictObject({ reserveBytes: z.int().min(0).default(64 * MB) }).prefault({}),
+  log: logSettings.prefault({}),
+  stopMsMax: z.int().min(0).default(5_000),
+})
+
+export type EdgeSettings = z.output<typeof edgeSchema>
+export type CloudSettings = z.output<typeof cloudSchema>
+export type StreamSettings = z.output<typeof streamSettings>
+
+/** What every gateway has; configuration may change the limits and add more. */
+export const STREAM_DEFAULTS = {
+  events: { maxBytes: 64 * MB, maxAgeHours: 0, onFull: 'refuse', priority: 100 },
+  gateway: { maxBytes: 128 * MB, maxAgeHours: 0, onFull: 'dropOldest', priority: 75 },
+  data: { maxBytes: 8 * 1024 * MB, maxAgeHours: 0, onFull: 'refuse', priority: 50 },
+} as const satisfies Record<string, StreamSettings>
+
+const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|::1)$/
+export const isLoopback = (name: string): boolean => LOOPBACK.test(name)

@@ -1,0 +1,190 @@
+// What aedes asks, answered from the owner's rules: who may connect, publish and subscribe, and who gets what.
+
+import type { AedesOptions } from 'aedes'
+import { defer, firstValueFrom, takeUntil } from 'rxjs'
+import { filterMatches, isFilter, TOPIC_BYTES_MAX } from '../../schemas/topics.ts'
+import { isFatal, reasonOf } from '../run/fault.ts'
+import { type AedesClient, type AedesPacket, connackError, subscriptionsOf } from './aedes.ts'
+import type { BrokerRules, Peer, Received, Verdict } from './broker.ts'
+import type { Connections, Entry } from './connections.ts'
+import type { BrokerLimits } from './limits.ts'
+import type { Offenders } from './offenders.ts'
+import type { Qos2 } from './qos2.ts'
+
+export interface Counters {
+  received: number
+  held: number
+  refusedPublishes: number
+  refusedSubscribes: number
+  dropped: number
+}
+
+type Refusal = Extract<Verdict, { kind: 'refuse' }>
+
+const NO_VERDICT: Refusal = { kind: 'refuse', code: 'unavailable', because: 'no verdict' }
+
+export interface HooksOptions {
+  readonly rules: BrokerRules
+  readonly limits: BrokerLimits
+  readonly connections: Connections
+  readonly exactlyOnce: Qos2
+  readonly offending: Offenders
+  readonly counters: Counters
+  /** A defect in a rule. */
+  readonly fail: (thrown: unknown) => void
+}
+
+const whoIs = ({ certificate, address }: Entry, clientId: string) =>
+  `${certificate?.commonName ?? clientId} ${address}`
+
+const bytesOf = (payload: Buffer | string): Buffer =>
+  Buffer.isBuffer(payload) ? payload : Buffer.from(payload)
+
+/** What both SUBSCRIBE and the store of subscriptions ask. */
+export const subscriptionGate =
+  (rules: BrokerRules, limits: BrokerLimits) =>
+  (entry: Entry | undefined, filter: string): boolean =>
+    entry?.peer !== undefined &&
+    isFilter(filter) &&
+    filter.split('/').length <= limits.topicLevelsMax &&
+    !/^\$(share|SYS)(\/|$)/.test(filter) && // aedes grants shared subscriptions, then never delivers to them.
+    rules.refuseSubscribe(entry.peer, filter) === undefined
+
+export const brokerHooks = (options: HooksOptions): AedesOptions => {
+  const { rules, limits, connections, exactlyOnce, offending, counters, fail } = options
+  const keptSessions = new Set<string>()
+  const maySubscribe = subscriptionGate(rules, limits)
+
+  const refusePublish = (peer: Peer, topic: string, payloadBytes: number): string | undefined => {
+    if (topic.length > TOPIC_BYTES_MAX) return `a topic of more than ${TOPIC_BYTES_MAX} bytes`
+    if (topic.split('/', limits.topicLevelsMax + 1).length > limits.topicLevelsMax)
+      return `a topic of more than ${limits.topicLevelsMax} levels`
+    if (payloadBytes > limits.packetBytesMax) return `a payload of more than ${limits.packetBytesMax} bytes`
+    return rules.refusePublish(peer, topic)
+  }
+  const refusalBefore = (entry: Entry, peer: Peer): Refusal | undefined => {
+    const refuse = (code: Refusal['code'], because: string): Refusal => ({ kind: 'refuse', code, because })
+    const heldOffMs = offending.heldOffMs(whoIs(entry, peer.clientId))
+    if (heldOffMs > 0)
+      return refuse('unavailable', `held off for ${Math.ceil(heldOffMs / 1000)} s: it was refused too often`)
+    const { willTopic } = entry
+    const willRefused = willTopic === undefined ? undefined : refusePublish(peer, willTopic, 0)
+    if (willRefused !== undefined) return refuse('unauthorised', `will: ${willRefused}`)
+    if (!entry.isClean && !keptSessions.has(peer.clientId) && keptSessions.size >= limits.keptSessionsMax)
+      return refuse('unavailable', `more than ${limits.keptSessionsMax} sessions are kept`)
+    return undefined
+  }
+
+  /** Through the subscriber's own lane: else one that does not read would stop what all others get. */
+  const forward = (client: AedesClient, packet: AedesPacket): AedesPacket | null => {
+    const entry = connections.of(client)
+    if (entry === undefined) return null
+    const granted = Object.entries(subscriptionsOf(client))
+      .filter(([filter]) => filterMatches(filter, packet.topic))
+      .reduce((most, [, { qos }]) => Math.max(most, qos), 0)
+    const qos = Math.min(granted, packet.qos)
+    if (qos === 2 || (qos > 0 && !entry.isClean)) return packet // Kept sessions need aedes' own queue.
+    const isSent = entry.downlink.offer({
+      topic: packet.topic,
+      payload: bytesOf(packet.payload),
+      qos: qos === 1 ? 1 : 0,
+      retain: packet.retain,
+      lane: 'live',
+    })
+    if (!isSent) counters.dropped += 1
+    return null
+  }
+
+  return {
+    connectTimeout: 2 * limits.unauthenticatedMsMax, // Ours comes first.
+    maxInflightInbound: 0, // qos2.ts has the limit, and checks it before a message is taken.
+    maxTopicLevels: limits.topicLevelsMax,
+    queueLimit: 32_768, // Packets behind a CONNECT in one read; those of a client that does not await its CONNACK.
+    preConnect: (client, packet, done) => {
+      const entry = connections.of(client)
+      if (entry !== undefined) entry.willTopic = packet.will?.topic
+      done(null, entry !== undefined)
+    },
+    authenticate: (client, username, password, done) => {
+      const entry = connections.of(client)
+      if (entry === undefined) return
+      const { connection, address, certificate } = entry
+      const peer: Peer = { clientId: client.id, username, address, connection, certificate }
+      entry.peer = peer
+      entry.isClean = client.clean
+      const refuse = ({ code, because }: Refusal) => {
+        connections.refused(entry, because, code)
+        done(connackError(code, because), false)
+      }
+      const fallShort = (because: string) => refuse({ kind: 'refuse', code: 'unavailable', because })
+      const allow = () => {
+        const older = connections.byClientId.get(peer.clientId)
+        if (older !== undefined) older.because ??= 'a newer connection with the same client id'
+        if (entry.isClean) keptSessions.delete(peer.clientId)
+        else keptSessions.add(peer.clientId)
+        if (!entry.isClean) return done(null, true)
+        exactlyOnce.discard({ peer, isClean: true }).then(
+          () => done(null, true),
+          thrown => fallShort(reasonOf(thrown)),
+        )
+      }
+      const early = refusalBefore(entry, peer)
+      if (early !== undefined) return refuse(early)
+      const verdict$ = defer(() => rules.connect(peer, password)).pipe(takeUntil(entry.left$))
+      firstValueFrom(verdict$, { defaultValue: NO_VERDICT }).then(
+        verdict => (verdict.kind === 'allow' ? allow() : refuse(verdict)),
+        thrown => {
+          fallShort(reasonOf(thrown))
+          if (isFatal(thrown)) fail(thrown)
+        },
+      )
+    },
+    authorizePublish: (client, packet, done) => {
+      const entry = client === null ? undefined : connections.of(client)
+      const peer = entry?.peer
+      if (entry === undefined || peer === undefined) return done(new Error('unknown connection'))
+      // A will comes after the close; its topic was checked at CONNECT.
+      const isWill = entry.client.closed
+      if (entry.isCondemned && !isWill) return done(new Error(entry.because ?? 'refused'))
+      const payload = bytesOf(packet.payload)
+      const because = refusePublish(peer, packet.topic, payload.length)
+      if (because !== undefined) {
+        counters.refusedPublishes += 1
+        offending.offended(whoIs(entry, peer.clientId))
+        entry.because ??= `refused publish to ${packet.topic}: ${because}`
+        return done(new Error(because))
+      }
+      const { messageId } = packet
+      const received: Received = {
+        peer,
+        topic: packet.topic,
+        payload,
+        qos: packet.qos,
+        retain: packet.retain,
+        dup: packet.dup,
+        messageId,
+      }
+      const takeIt = (settle: (error?: Error) => void) => {
+        counters.received += 1
+        counters.held += 1
+        rules.take(received, error => {
+          counters.held -= 1
+          if (error !== undefined) entry.because ??= `not taken: ${error.message}`
+          settle(error)
+        })
+      }
+      if (packet.qos === 2 && messageId !== undefined)
+        exactlyOnce.receive({ peer, isClean: entry.isClean }, packet, takeIt, done)
+      else takeIt(done)
+    },
+    authorizeSubscribe: (client, subscription, done) => {
+      const held = subscriptionsOf(client)
+      const isFull =
+        held[subscription.topic] === undefined && Object.keys(held).length >= limits.subscriptionsMax
+      if (!isFull && maySubscribe(connections.of(client), subscription.topic)) return done(null, subscription)
+      counters.refusedSubscribes += 1
+      done(null, null) // SUBACK 0x80
+    },
+    authorizeForward: (client, packet) => forward(client, packet),
+  }
+}

@@ -1,0 +1,30 @@
+// The embedded broker's limits. Each outcome at a limit is a state or a counter of the broker.
+
+import { TOPIC_LEVELS_MAX } from '../../schemas/topics.ts'
+import { ADMISSION_LIMITS, type AdmissionLimits } from './admission.ts'
+import { LANE_LIMITS, type LaneLimits } from './scheduler.ts'
+
+export interface BrokerLimits {
+  readonly connectionsMax: number
+  readonly packetBytesMax: number
+  readonly topicLevelsMax: number
+  /** From the connection (for TLS: the end of its handshake) to the CONNACK. */
+  readonly unauthenticatedMsMax: number
+  /** For one client. */
+  readonly subscriptionsMax: number
+  /** Client ids whose session is kept while they are away. */
+  readonly keptSessionsMax: number
+  readonly admission: AdmissionLimits
+  readonly lanes: LaneLimits
+}
+
+export const BROKER_LIMITS: BrokerLimits = {
+  connectionsMax: 10_000,
+  packetBytesMax: 2 * 1_024 * 1_024,
+  topicLevelsMax: TOPIC_LEVELS_MAX,
+  unauthenticatedMsMax: 10_000,
+  subscriptionsMax: 100,
+  keptSessionsMax: 1_000,
+  admission: ADMISSION_LIMITS,
+  lanes: LANE_LIMITS,
+}
