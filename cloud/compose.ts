@@ -22,6 +22,7 @@ import { gatewayBroker } from './broker/concern.ts'
 import { gatewayRules } from './broker/rules.ts'
 import type { CloudContext, Uplink } from './context.ts'
 import { ingestion } from './ingestion/concern.ts'
+import { northSide } from './north/host.ts'
 import type { Pki } from './pki/pki.ts'
 import { projectionsHost } from './projections/host.ts'
 import { admit } from './registry/admit.ts'
@@ -66,6 +67,10 @@ export const runCloud = (cloud: Cloud): Observable<Lifecycle> => {
       name: 'projections',
       run: () => projections.run({ reader: log, logFolder, viewsFolder, clock }).pipe(takeUntil(stop$)),
     }
+    const north: Concern<CloudContext> = {
+      name: 'north',
+      run: () => northSide({ ...settings.north, reader: log, logFolder, clock, channelOf: id => cloud.registry.get(id)?.dataChannel }).pipe(takeUntil(stop$)),
+    }
     const api: Concern<CloudContext> = {
       name: 'api',
       run: () => serveApi({
@@ -78,6 +83,7 @@ export const runCloud = (cloud: Cloud): Observable<Lifecycle> => {
       gatewayBroker,
       enrolment(cloud),
       ...(settings.projections.enabled ? [views] : []),
+      ...(settings.north.enabled ? [north] : []),
       api,
     ]
     return launch({ concerns, context, clock, random, stop$, graceMs: settings.stopMsMax })

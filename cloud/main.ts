@@ -134,16 +134,16 @@ const askApi = async ({ api }: CloudSettings, path: string): Promise<unknown> =>
   }
 }
 
-const verifyLog = (options: Options): void => {
+const verifyLog = async (options: Options): Promise<void> => {
   const { data } = settingsOf(options)
-  let problems = 0
-  for (const report of verifyCloudLog(join(data, LOG_FOLDER))) {
+  const folder = join(data, LOG_FOLDER)
+  if (!existsSync(folder)) throw fault('log_unreadable', { file: folder, because: 'there is no such folder' })
+  await ended(verifyCloudLog(folder), report => {
     const { stream, epoch, tail, head, records, skipped, bytes, findings, findingCount } = report
     say(`${stream}  epoch ${epoch}  ${tail}…${head}: ${records} records, ${skipped} skipped, ${bytes} bytes, ${findingCount} problems`)
     for (const { at, problem } of findings) say(`  ${at}: ${problem}`)
-    problems += findingCount
-  }
-  if (problems > 0) process.exitCode = 1
+    if (findingCount > 0) process.exitCode = 1
+  })
 }
 
 const command = new Command('headgate-cloud')

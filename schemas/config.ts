@@ -122,8 +122,8 @@ export const cloudSchema = z.strictObject({
       /** Plain MQTT: loopback only. */
       host: host.default('127.0.0.1'),
       port: port.default(8_884),
-      /** Records older than this at receipt are not fanned out live. */
-      ageMsMax: z.int().min(0).default(60_000),
+      /** Records older than a minute at receipt: skipped, or fanned out as well. */
+      backlog: z.enum(['skip', 'also']).default('skip'),
     })
     .prefault({}),
   enrolment: z.strictObject({ host: host.optional(), port: port.default(8_444) }).prefault({}),

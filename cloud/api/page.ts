@@ -70,7 +70,7 @@ export const readPage = (
         }
         last = entry.seq
         entries += 1
-        const taken = 0
+        const taken = entry.seq === after.seq ? after.index : 0
         const mine = entry.kind === 'frame' && (gateway === undefined || entry.gateway === gateway)
         const all = mine ? linesOf(entry, stream) : []
         for (let i = taken; i < all.length && lines < linesMax; i++) {

@@ -69,7 +69,7 @@ export interface Slots {
 export const NAMES_MAX = 10_000
 
 /** Gateways and streams contain no slash, so that a key can be cut apart again. */
-const KEY = /^([nt])\/([^/]+)\/([^/]+)\/([^]*)$/
+const KEY = /^([nt])\/([^/]+)\/([^/]+)\/([\s\S]*)$/
 
 export const slotsOf = (view: View<LatestHeld>): Slots => {
   const gateways = new Map<

@@ -100,7 +100,8 @@ const takeRecord = (
       value.receivedAtMs = record.receivedAtMs
       value.offset = offset
       value.updates += 1
-      return touch(slots, slot)
+      touch(slots, slot)
+      return
     }
   }
   if (format !== undefined) {

@@ -2,7 +2,6 @@
 //
 // In a transaction everything is decided before the first put: lmdb commits what was put before a throw.
 
-import { closeSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { type Key, open, type RootDatabase } from 'lmdb'
 import { catchError, defer, from, mergeMap, type Observable, throwError } from 'rxjs'
@@ -13,17 +12,12 @@ import {
   type RegistryEntry,
   registryEntrySchema,
 } from '../../schemas/registry.ts'
+import { commitFault, requireLmdbFile } from '../../streams/log/lmdbfile.ts'
 import { fault, isFault, reasonOf } from '../../streams/run/fault.ts'
 
 const FORMAT = 1
 /** Address space, not disk: a hundred thousand gateways with their events of some years. */
 const MAP_BYTES = 1024 ** 3
-/** ENOSPC, and the EIO that LMDB makes of it. */
-const DISK_FULL_CODES: readonly unknown[] = [28, 5, 'ENOSPC', 'EIO']
-
-/** Of LMDB's first meta page; where exactly depends on the width of pointers. */
-const MAGIC = Buffer.from('dec0efbe', 'hex')
-const MAGIC_WITHIN_BYTES = 32
 
 /** What a token's hash leads to; the certificate is kept so that a lost reply can be repeated. */
 const tokenRowSchema = z.strictObject({ gateway: z.string(), certificate: z.string().optional() })
@@ -56,7 +50,7 @@ export interface Tables {
 /** Throws folder_unwritable, log_version, log_unreadable. */
 export const openTables = (file: string): Tables => {
   try {
-    checkMagic(file)
+    requireLmdbFile(file)
     return tablesIn(openRoot(file), file)
   } catch (thrown) {
     if (isFault(thrown)) throw thrown
@@ -64,20 +58,6 @@ export const openTables = (file: string): Tables => {
     throw /MDB_|invalid|corrupt/i.test(because)
       ? fault('log_unreadable', { file, because }, thrown)
       : fault('folder_unwritable', { folder: dirname(file), because }, thrown)
-  }
-}
-
-/** lmdb 3.5.6 crashes the process on a file that is not its own, so the first page is looked at before. */
-const checkMagic = (file: string): void => {
-  if (statSync(file, { throwIfNoEntry: false }) === undefined) return
-  const head = Buffer.alloc(MAGIC_WITHIN_BYTES)
-  const handle = openSync(file, 'r')
-  try {
-    const bytes = readSync(handle, head)
-    if (bytes > 0 && !head.includes(MAGIC))
-      throw fault('log_unreadable', { file, because: 'not an LMDB file' })
-  } finally {
-    closeSync(handle)
   }
 }
 
@@ -114,7 +94,7 @@ const tablesIn = (root: RootDatabase<unknown, Key>, file: string): Tables => {
         }),
       ).pipe(
         catchError((thrown: unknown) =>
-          from(commitFault(thrown, file)).pipe(mergeMap(error => throwError(() => error))),
+          from(faultOf(thrown, file)).pipe(mergeMap(error => throwError(() => error))),
         ),
       ),
     refresh: () => root.resetReadTxn(),
@@ -149,14 +129,12 @@ const tableOf = <K extends string | number, V>(
   }
 }
 
-const commitFault = async (thrown: unknown, file: string): Promise<unknown> => {
+const faultOf = async (thrown: unknown, file: string): Promise<unknown> => {
   if (isFault(thrown)) return thrown
   // lmdb rejects with a promise that rejects as well: left alone, that one ends the process.
   const cause = await commitErrorOf(thrown)
   if (cause === undefined) return thrown
-  return DISK_FULL_CODES.includes(codeOf(cause))
-    ? fault('disk_full', { file }, cause)
-    : fault('commit_failed', { file, because: reasonOf(cause) }, cause)
+  return commitFault(file, cause)
 }
 
 const commitErrorOf = async (thrown: unknown): Promise<unknown> => {

@@ -7,6 +7,7 @@ import { dirname } from 'node:path'
 import { type Database, type RootDatabase, open } from 'lmdb'
 import { catchError, concatMap, defer, from, map, throwError } from 'rxjs'
 import { fault, reasonOf } from '../run/fault.ts'
+import { commitFault, explainCommit, requireLmdbFile } from './lmdbfile.ts'
 import type { Row, Scan, Store, Write } from './store.ts'
 
 /** Raised when the layout of any table changes; an older folder is migrated or refused, never guessed at. */
@@ -16,10 +17,6 @@ const FORMAT_KEY = Buffer.from('format')
 /** Address space only: the file takes what it holds. LMDB cannot grow a map that another thread reads. */
 const MAP_BYTES_64 = 2 ** 40
 const MAP_BYTES_32 = 2 ** 30
-
-const ENOSPC = 28
-/** LMDB reports a short write, which is what a full disk gives it first, as EIO. */
-const EIO = 5
 
 export interface LmdbOptions {
   readonly file: string
@@ -62,7 +59,7 @@ export const openLmdb = ({ file, tables, access = 'write', is32Bit = false }: Lm
       }
     })
     inFlight = committed.catch(() => undefined)
-    await committed.catch(explain)
+    await committed.catch(explainCommit)
   }
 
   return {
@@ -108,12 +105,15 @@ const requireWritable = (folder: string): void => {
 }
 
 const openRoot = (file: string, access: 'write' | 'read', is32Bit: boolean): RootDatabase<Buffer, Buffer> => {
+  requireLmdbFile(file)
   try {
     return open<Buffer, Buffer>({
       path: file,
       noSubdir: true,
       // With overlapping sync a resolved put is visible, not durable.
       overlappingSync: false,
+      // On a full disk its hidden batch rejects where nobody can listen, and that ends the process.
+      eventTurnBatching: false,
       maxDbs: 64,
       mapSize: is32Bit ? MAP_BYTES_32 : MAP_BYTES_64,
       readOnly: access === 'read',
@@ -133,16 +133,4 @@ const checkFormat = (file: string, meta: Database<Buffer, Buffer> | undefined, r
     return
   }
   if (found[0] !== FORMAT_VERSION) throw fault('log_version', { file, found: found[0], known: FORMAT_VERSION })
-}
-
-/** lmdb-js hides the reason behind `commitError`; left alone, that promise would end the process. */
-const explain = async (thrown: unknown): Promise<never> => {
-  if (thrown instanceof Error && 'commitError' in thrown) await thrown.commitError
-  throw thrown
-}
-
-const commitFault = (file: string, thrown: unknown): unknown => {
-  const code = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined
-  if (code === ENOSPC || code === EIO) return fault('disk_full', { file }, thrown)
-  return fault('commit_failed', { file, because: reasonOf(thrown) }, thrown)
 }

@@ -1,5 +1,6 @@
 // Reads the cloud's log from end to end: every gateway's streams frame by frame, and the numbering of the entries.
 
+import { type Observable, concat, concatMap, from, ignoreElements } from 'rxjs'
 import { FrameError, readHeader } from '../../schemas/frame.ts'
 import { CHAIN_ZERO } from '../../schemas/ids.ts'
 import { LOG_CLASSES, type LogClass } from './cloudlog.ts'
@@ -11,9 +12,14 @@ import { type Finding, type StreamReport, openChecker } from './verify.ts'
 const PAGE_ROWS = 64
 
 /** A report for each gateway, stream and epoch, and one for each class of the log. */
-export const verifyCloudLog = (folder: string): StreamReport[] => LOG_CLASSES.flatMap(logClass => verifyClass(folder, logClass))
+export const verifyCloudLog = (folder: string): Observable<StreamReport> =>
+  from(LOG_CLASSES).pipe(concatMap(logClass => {
+    const opened: Store[] = []
+    const reports = verifyClass(folder, logClass, opened)
+    return concat(from(reports), ...opened.map(store => store.close().pipe(ignoreElements())))
+  }))
 
-const verifyClass = (folder: string, logClass: LogClass): StreamReport[] => {
+const verifyClass = (folder: string, logClass: LogClass, opened: Store[]): StreamReport[] => {
   const segments = listSegments(folder, logClass)
   const checkers = new Map<string, ReturnType<typeof openChecker>>()
   const findings: Finding[] = []
@@ -21,12 +27,12 @@ const verifyClass = (folder: string, logClass: LogClass): StreamReport[] => {
   let events = 0
   for (const segment of segments) {
     const store = openLmdb({ file: segment.file, tables: [], access: 'read' })
+    opened.push(store)
     for (const [seq, bytes] of rowsOf(store)) {
       if (seq !== last + 1) findings.push({ at: `${logClass} ${seq}`, problem: `entry ${last + 1} is missing before it` })
       last = seq
       if (!checkEntry(segment, seq, bytes, checkers, findings)) events += 1
     }
-    store.close().subscribe()
   }
   const own: StreamReport = {
     stream: `log/${logClass}`, epoch: '–', tail: segments[0]?.first ?? 1, head: last, records: events, skipped: 0, bytes: 0, findings, findingCount: findings.length,

@@ -70,7 +70,8 @@ export const qos2 = (rules: BrokerRules): Qos2 => {
       const taking = session.taking.get(id)
       if (taking !== undefined) {
         duplicates += 1
-        
+        taking.push(done)
+        return
       }
       if (holds(owner, id)) {
         duplicates += 1

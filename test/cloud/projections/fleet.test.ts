@@ -59,6 +59,7 @@ test('a starting cloud makes all unknown until hello, or until three keep-alives
   assert.is(presence(given, 180_001), 'offline')
   assert.is(presence([...given, event(hello('b'))]), 'online')
   assert.is(presence([...given, event(disconnected('a'))], 1), 'unknown')
+  assert.is(presence([event(hello('h')), event(started), event(disconnected('h'))], 1), 'unknown')
 })
 
 test('data alone does not make a gateway online: a backlog may be folded long after', () => {

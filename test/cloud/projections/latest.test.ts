@@ -163,7 +163,7 @@ test('what the lean reader accepts, the full parser reads the same way', () => {
       n: fc.constantFrom('t', 't', '', 'a b', 'ü'),
       bt: fc.oneof(fc.double({ noNaN: true }), fc.constantFrom(1.75e9, -5)),
       t: fc.double({ noNaN: true, min: -1e3, max: 1e3 }),
-      bu: fc.constantFrom('Cel', 'Cel', 'é'),
+      bu: fc.constantFrom<string | number>('Cel', 'Cel', 'é', 5),
       u: fc.constantFrom('m', 'm', '°', null),
     },
     { requiredKeys: [] },

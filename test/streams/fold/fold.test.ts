@@ -229,6 +229,22 @@ test('never holds more entries than its credit, while a commit hangs', () => {
   assert.is(granted, 107)
 })
 
+test('a key is written once for each commit in which it changed', () => {
+  const member = mount(tallies('t', 1, ['data']))
+  const take = () => member.takeWrites().map(({ key, value }) => `${key} ${value}`)
+  member.apply(
+    [
+      { ...bodyOf('a'), seq: 1, receivedAtMs: 0 },
+      { ...bodyOf('a'), seq: 2, receivedAtMs: 0 },
+    ],
+    'data',
+  )
+  assert.equal(take(), ['a {"seqs":[1,2]}'])
+  assert.equal(take(), [])
+  member.apply([{ ...bodyOf('a/gone'), seq: 3, receivedAtMs: 0 }], 'data')
+  assert.equal(take(), ['a undefined', 'a/gone {"seqs":[3]}'])
+})
+
 test('following commits what arrives later, within checkpointMs', async () => {
   const log = appended({ data: ['a'] })
   const clock = virtualClock()
