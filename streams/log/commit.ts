@@ -12,8 +12,11 @@ import { fault, isFault } from '../run/fault.ts'
 import type { Store, Write } from './store.ts'
 
 export interface Job {
-  /** Called when its group forms; may see the effect of jobs before it. A throw fails this job alone. */
-  prepare(): readonly Write[]
+  /**
+   * Called when its group forms; may see the effect of jobs before it. `later`: it has to wait for the next group. A
+   * throw fails this job alone.
+   */
+  prepare(): readonly Write[] | 'later'
   done(): void
   failed(thrown: unknown): void
   /** Tried with the ballast when the disk is full. */
@@ -85,7 +88,12 @@ export const groupCommit = ({ store, clock, ballast, reserveBytes, waitMsMax, se
     const writes: Write[] = []
     for (const job of group) {
       try {
-        writes.push(...job.prepare())
+        const prepared = job.prepare()
+        if (prepared === 'later') {
+          waiting.push(job)
+          continue
+        }
+        writes.push(...prepared)
         taken.push(job)
       } catch (thrown) {
         job.failed(thrown)

@@ -7,19 +7,17 @@
 // `durable` is what is on disk. `working` is that plus the group being committed; a failed commit takes it back.
 
 import { BehaviorSubject, Observable } from 'rxjs'
-import type { SkipCause } from '../../schemas/frame.ts'
-import {
-  FRAME_BODY_BYTES_MAX, FRAME_RECORDS_MAX, RECORD_BYTES_MAX, type Codec, readHeader, restampFrame, sealFrame, sealSkip, shortenSkip,
-} from '../../schemas/frame.ts'
-import { CHAIN_ZERO, ORIGIN, type Chain, type Offset, type StreamName, epochOf } from '../../schemas/ids.ts'
-import type { TakenRecord } from '../../schemas/records.ts'
+import { RECORD_BYTES_MAX, type Codec, readHeader, sealFrame } from '../../schemas/frame.ts'
+import { CHAIN_ZERO, ORIGIN, type Offset, type StreamName, epochOf } from '../../schemas/ids.ts'
 import { type Clock, type Random, stampOf } from '../run/clock.ts'
 import { fault } from '../run/fault.ts'
 import type { Committer, Job } from './commit.ts'
-import type { ChainAt, Entry, Patience, Position, Range, StreamLog, StreamState } from './log.ts'
-import { replayPages } from './replay.ts'
-import { type Store, type Write, keyNumber, numberKey } from './store.ts'
+import { cut } from './cut.ts'
+import type { ChainAt, Patience, Position, Range, StreamLog, StreamState } from './log.ts'
 import { STREAMS_TABLE, type StreamMeta, encodeMeta, framesTable, readMeta } from './meta.ts'
+import { replayPages } from './replay.ts'
+import { type Cursor, type Frames, type Rewrite, entriesFrom, planDrop, planRestamp, planTrim, roomThrough } from './rewrite.ts'
+import { type Store, type Write, keyNumber, numberKey } from './store.ts'
 
 export interface StreamLimits {
   /** Quota in bytes of the file's pages. */
@@ -40,18 +38,6 @@ export interface StreamOptions {
 
 /** A drop frees at least this share of the quota, so that a full stream does not drop at each append. */
 const DROP_SHARE = 1 / 16
-/** Frames in one transaction of a trim, drop or fork: bounds its memory and its time to about 50 ms. */
-const FRAMES_PER_STEP = 512
-
-interface Cursor {
-  readonly meta: StreamMeta
-  /** The description is on disk: it has to be before the first frame is, or the next start draws another epoch. */
-  readonly described: boolean
-  readonly tail: Offset
-  readonly head: Offset
-  readonly chain: Chain
-}
-
 export interface StreamControl {
   readonly log: StreamLog
   /** After each group commit. */
@@ -62,6 +48,7 @@ export interface StreamControl {
 export const openStream = (options: StreamOptions, committer: () => Committer): StreamControl => {
   const { name, store, clock, random, limits, codec } = options
   const table = framesTable(name)
+  const frames: Frames = { name, table, file: store.file, scan: scan => store.scan(table, scan) }
   let durable = openCursor(options)
   let working = durable
   let bytes = store.tableBytes(table)
@@ -70,13 +57,13 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
 
   const settle = (ok: boolean): void => {
     if (working === durable) return
-    if (ok) durable = working
-    else working = durable
+    if (ok) durable = { ...working, rewritten: false }
+    working = durable
     bytes = store.tableBytes(table)
     if (durable.head !== head$.value) head$.next(durable.head)
   }
 
-  const submit = <T>(patience: Patience, reserved: boolean, prepare: () => readonly Write[], result: () => T): Observable<T> =>
+  const submit = <T>(patience: Patience, reserved: boolean, prepare: Job['prepare'], result: () => T): Observable<T> =>
     new Observable<T>(subscriber => {
       const job: Job = {
         prepare,
@@ -95,7 +82,17 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
   const append: StreamLog['append'] = (batch, { alongside = [], patience = 'now' } = {}) => {
     let range: Range = { first: ORIGIN, last: ORIGIN }
     const prepare = (): readonly Write[] => {
+      const before = working
       const writes: Write[] = [...alongside]
+      try {
+        seal(writes)
+      } catch (thrown) {
+        working = before
+        throw thrown
+      }
+      return writes
+    }
+    const seal = (writes: Write[]): void => {
       if (!working.described) writes.push(describe(working.meta))
       if (bytes >= limits.bytesMax) writes.push(...makeRoom())
       const stamp = stampOf(clock)
@@ -108,77 +105,42 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
         working = { ...working, head: header.last, chain: header.chain, described: true }
       }
       range = { first, last: working.head }
-      return writes
     }
     return submit(patience, limits.reserved, prepare, () => range)
   }
 
   /** Drops the oldest frames for a skip, or refuses. */
   const makeRoom = (): readonly Write[] => {
-    if (limits.onFull === 'refuse' || working.meta.restamp !== undefined) {
-      throw fault('stream_full', { stream: name, bytes, bytesMax: limits.bytesMax })
-    }
-    const wanted = limits.bytesMax * DROP_SHARE
-    let freed = 0
-    let through: Offset | undefined
-    for (const { header } of entries(working.tail, FRAMES_PER_STEP)) {
-      if (header.last >= working.head || freed >= wanted) break
-      freed += header.kind === 'skip' ? 0 : header.length
-      through = header.last
-    }
+    // A group changes what is there once: what an earlier job of it did is not to be seen in the store yet.
+    if (working.rewritten) return []
+    const through = limits.onFull === 'refuse' || working.meta.restamp !== undefined
+      ? undefined
+      : roomThrough(frames, working, limits.bytesMax * DROP_SHARE)
     if (through === undefined) throw fault('stream_full', { stream: name, bytes, bytesMax: limits.bytesMax })
-    return dropThrough(through, 'quota')
+    return rewrite(() => planDrop(frames, working, { through, cause: 'quota', stamp: stampOf(clock) }))
   }
 
-  const entries = (from: Offset, limit: number): Entry[] =>
-    store.scan(table, { from: numberKey(from), limit }).map(([, frame]) => ({ header: readHeader(frame), bytes: frame }))
-
-  const dropThrough = (through: Offset, cause: SkipCause): readonly Write[] => {
-    const writes: Write[] = []
-    let first = working.tail
-    let end: Entry | undefined
-    let skipHead: Entry | undefined
-    for (const entry of entries(working.tail, FRAMES_PER_STEP + 1)) {
-      if (entry.header.last > through) break
-      // A skip of another cause stands where it is: what follows it gets a skip of its own.
-      if (entry.header.kind === 'skip' && entry.header.cause !== cause) {
-        if (end !== undefined) break
-        first = (entry.header.last + 1) as Offset
-        continue
-      }
-      skipHead ??= entry
-      writes.push({ table, key: numberKey(entry.header.first), value: undefined })
-      end = entry
-    }
-    if (end === undefined || skipHead === undefined) return []
-    const { epoch } = working.meta
-    const skip = sealSkip({ stream: name, epoch, first, count: end.header.last - first + 1, cause, chain: end.header.chain }, stampOf(clock))
-    return [...writes, { table, key: numberKey(first), value: skip }]
+  const rewrite = (plan: () => Rewrite): readonly Write[] => {
+    const { writes, ...changed } = plan()
+    working = { ...working, ...changed, rewritten: true }
+    return changed.meta === undefined ? writes : [...writes, describe(changed.meta)]
   }
+  /** At most one in a group, for the reason above. */
+  const alone = (plan: () => Rewrite) => (): readonly Write[] | 'later' => (working.rewritten ? 'later' : rewrite(plan))
 
-  const trim: StreamLog['trim'] = through => {
-    const prepare = (): readonly Write[] => {
-      const writes: Write[] = []
-      let trimmed = working.meta.trimmed
-      for (const { header } of entries(working.tail, FRAMES_PER_STEP)) {
-        if (header.last > through) break
-        writes.push({ table, key: numberKey(header.first), value: undefined })
-        trimmed = { offset: header.last, chain: header.chain }
-      }
-      const noted = mark.offset > working.meta.mark.offset ? mark : working.meta.mark
-      working = { ...working, described: true, tail: (trimmed.offset + 1) as Offset, meta: { ...working.meta, trimmed, mark: noted } }
-      return [...writes, describe(working.meta)]
-    }
-    return submit('wait', true, prepare, () => durable.meta.trimmed.offset)
-  }
+  const newestMark = (): Position => (mark.offset > working.meta.mark.offset ? mark : working.meta.mark)
+
+  const trim: StreamLog['trim'] = through =>
+    submit('wait', true, alone(() => planTrim(frames, working, { through, mark: newestMark() })), () => durable.meta.trimmed.offset)
 
   const drop: StreamLog['drop'] = (through, cause) =>
-    submit('now', true, () => dropThrough(through, cause), () => through)
+    submit('now', true, alone(() => planDrop(frames, working, { through, cause, stamp: stampOf(clock) })), () => through)
 
   const fork: StreamLog['fork'] = () =>
     new Observable<StreamState>(subscriber => {
+      const restamp = alone(() => planRestamp(frames, working, { epoch: epochOf(random.bytes(8)), proven: newestMark() }))
       const step = (): void => {
-        subscriber.add(submit('now', true, restampSome, () => durable.meta.restamp === undefined).subscribe({
+        subscriber.add(submit('now', true, restamp, () => durable.meta.restamp === undefined).subscribe({
           next: finished => {
             if (!finished) return step()
             subscriber.next(state())
@@ -189,50 +151,6 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
       }
       step()
     })
-
-  /** One step of a fork; the last one switches the epoch. A crash between steps resumes with the next call. */
-  const restampSome = (): readonly Write[] => {
-    const { meta } = working
-    const proven = meta.restamp === undefined && mark.offset > meta.mark.offset ? mark : meta.mark
-    const restamp = meta.restamp ?? { epoch: epochOf(random.bytes(8)), next: (proven.offset + 1) as Offset, chain: proven.chain }
-    const writes: Write[] = meta.restamp === undefined ? removeProven(proven.offset) : []
-    let { next, chain } = restamp
-    for (const { header, bytes: old } of entries(next, FRAMES_PER_STEP)) {
-      const frame = restampFrame(old, restamp.epoch, chain)
-      writes.push({ table, key: numberKey(header.first), value: frame })
-      chain = readHeader(frame).chain
-      next = (header.last + 1) as Offset
-    }
-    const finished = next > working.head
-    const changed: StreamMeta = finished
-      ? { epoch: restamp.epoch, origin: proven, parent: meta.epoch, trimmed: proven, mark: proven, restamp: undefined }
-      : { ...meta, trimmed: proven, mark: proven, restamp: { epoch: restamp.epoch, next, chain } }
-    working = { ...working, described: true, meta: changed, tail: (proven.offset + 1) as Offset, chain: finished ? chain : working.chain }
-    return [...writes, describe(changed)]
-  }
-
-  /** What is marked was delivered under the old epoch and is not part of the new one; a skip may reach across. */
-  const removeProven = (through: Offset): Write[] => {
-    const writes: Write[] = []
-    for (const { header, bytes: old } of allFrom(working.tail)) {
-      if (header.first > through) break
-      writes.push({ table, key: numberKey(header.first), value: undefined })
-      if (header.last <= through) continue
-      if (header.kind === 'data') throw fault('log_gap', { file: store.file, expected: through + 1, found: header.first })
-      writes.push({ table, key: numberKey(through + 1), value: shortenSkip(old, (through + 1) as Offset) })
-    }
-    return writes
-  }
-
-  function* allFrom(from: Offset): Generator<Entry> {
-    for (let next = from; ; ) {
-      const page = entries(next, FRAMES_PER_STEP)
-      yield* page
-      const end = page.at(-1)
-      if (end === undefined) return
-      next = (end.header.last + 1) as Offset
-    }
-  }
 
   const state = (): StreamState => ({
     name,
@@ -261,7 +179,7 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
 
   const expiredThrough = (ms: number): Offset | undefined => {
     let through: Offset | undefined
-    for (const { header } of entries(durable.tail, FRAMES_PER_STEP)) {
+    for (const { header } of entriesFrom(frames, durable.tail)) {
       if (header.kind === 'skip') continue
       if (header.sealedAtMs >= ms) break
       through = header.last
@@ -292,23 +210,6 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
   return { log, settle }
 }
 
-/** Records into frames: at most 500 records or 64 KB each, in order. */
-export function* cut(batch: readonly TakenRecord[]): Generator<readonly TakenRecord[]> {
-  let from = 0
-  let bodyBytes = 0
-  for (const [i, { topic, payload }] of batch.entries()) {
-    // The topic counts each time: it may be new to the frame, and finding out costs more than it saves.
-    const recordBytes = payload.length + topic.length + 16
-    if (i > from && (i - from >= FRAME_RECORDS_MAX || bodyBytes + recordBytes > FRAME_BODY_BYTES_MAX)) {
-      yield batch.slice(from, i)
-      from = i
-      bodyBytes = 0
-    }
-    bodyBytes += recordBytes
-  }
-  yield from === 0 ? batch : batch.slice(from)
-}
-
 const openCursor = ({ name, store, random }: StreamOptions): Cursor => {
   const start: Position = { offset: ORIGIN, chain: CHAIN_ZERO }
   const stored = readMeta(store, name)
@@ -323,7 +224,7 @@ const openCursor = ({ name, store, random }: StreamOptions): Cursor => {
   if (first !== undefined && keyNumber(first[0]) !== tail) {
     throw fault('log_gap', { file: store.file, expected: tail, found: keyNumber(first[0]) })
   }
-  if (last === undefined) return { meta, described, tail, head: meta.trimmed.offset, chain: meta.trimmed.chain }
+  if (last === undefined) return { meta, described, tail, head: meta.trimmed.offset, chain: meta.trimmed.chain, rewritten: false }
   const header = readHeader(last[1])
-  return { meta, described, tail, head: header.last, chain: header.chain }
+  return { meta, described, tail, head: header.last, chain: header.chain, rewritten: false }
 }

@@ -138,6 +138,21 @@ export const logContract = (name: string, use: UseStore): void => {
     assert.equal(contents(await entriesOf(log, 25 as Offset)).slice(0, 2), [[26, 40], 'r40'])
   }))
 
+  test('trims and drops that meet in one group leave no hole', () => use(async reopen => {
+    await withStreams(await reopen(), async streams => {
+      const log = streams.stream(DATA)
+      for (let i = 0; i < 6; i++) await append(log, records(10, i * 10))
+      // The append occupies the committer: what follows it forms one group.
+      const together = [append(log, records(1, 60)), firstValueFrom(log.drop(40 as Offset, 'quota')), firstValueFrom(log.trim(20 as Offset)), firstValueFrom(log.drop(50 as Offset, 'age'))]
+      await Promise.all(together)
+    })
+    await withStreams(await reopen(), async streams => {
+      const { tail, head } = streams.stream(DATA).state()
+      assert.is(head, 61)
+      assert.equal(contents(await entriesOf(streams.stream(DATA), (tail - 1) as Offset)), [[1, 40], [41, 50], ...Array.from({ length: 11 }, (_, i) => `r${i + 50}`)])
+    })
+  }))
+
   test('a full stream that refuses says so and keeps what it has', () => use(async reopen => {
     const limits = new Map([[DATA, { ...GENEROUS, bytesMax: 32 * 1024 }]])
     await withStreams(await reopen(), async streams => {
