@@ -1,16 +1,16 @@
 // A frame: up to 500 records sealed once, then moved and stored byte for byte; or a skip in the place of frames
 // that are gone. All integers big-endian.
 //
-//    0  2  "HG"          8  4  length of the frame       42  1  clock quality
-//    2  1  version      12  4  length of the body,       43  1  skip cause
-//    3  1  kind, codec         uncompressed              44  8  boot id
-//    4  4  CRC-32 over  16  8  epoch                     52  6  sealed, monotonic ms
-//          [8, length)  24  6  first offset              58 16  chain
-//                       30  6  count                     74  1  n, then n bytes: stream name; then the body
-//                       36  6  sealed, wall ms
+//    0  2  "HG"                    24  6  first offset         43  1  skip cause
+//    2  1  version                 30  6  count                44  8  boot id
+//    3  1  kind, codec             36  6  sealed, wall ms      52  6  sealed, monotonic ms
+//    4  4  CRC-32 of all others    42  1  clock quality        58 16  chain
+//    8  4  length of the frame                                 74  1  n, then n bytes: stream name
+//   12  4  length of the body, uncompressed                           then the body
+//   16  8  epoch
 //
-// Chain: SHA-256(previous chain ‖ [8, 58) ‖ [74, length)), cut to 16 bytes. A skip carries the chain of the last
-// frame that it stands for, so that what follows still verifies.
+// Chain: SHA-256(previous chain ‖ [0, 4) ‖ [8, 58) ‖ [74, length)), cut to 16 bytes. A skip carries the chain of the
+// last frame that it stands for, so that what follows still verifies.
 
 import { createHash } from 'node:crypto'
 import * as zlib from 'node:zlib'
@@ -147,12 +147,12 @@ const layOut = ({ stream, epoch, first }: Position, stamp: Stamp, parts: Parts):
 
 const finish = (frame: Buffer, chain: Buffer): Buffer => {
   frame.set(chain, 58)
-  frame.writeUInt32BE(zlib.crc32(frame.subarray(8)), 4)
+  frame.writeUInt32BE(crcOf(frame), 4)
   return frame
 }
 
 const chainBytes = (previous: Chain, frame: Buffer): Buffer =>
-  createHash('sha256').update(previous, 'hex').update(frame.subarray(8, 58)).update(frame.subarray(74)).digest().subarray(0, 16)
+  createHash('sha256').update(previous, 'hex').update(frame.subarray(0, 4)).update(frame.subarray(8, 58)).update(frame.subarray(74)).digest().subarray(0, 16)
 
 /** What a frame's chain must be if it follows `previous`. */
 export const chainAfter = (previous: Chain, frame: Buffer): Chain => chainBytes(previous, frame).toString('hex') as Chain
@@ -198,7 +198,8 @@ export const readHeader = (frame: Buffer): FrameHeader => {
 }
 
 /** CRC-32 as the bytes give it; compare with the header's. */
-export const crcOf = (frame: Buffer): number => zlib.crc32(frame.subarray(8, frame.readUInt32BE(8)))
+export const crcOf = (frame: Buffer): number =>
+  zlib.crc32(frame.subarray(8, frame.readUInt32BE(8)), zlib.crc32(frame.subarray(0, 4)))
 
 /** The records of a data frame; none of a skip. Throws FrameError. */
 export const readRecords = (frame: Buffer, header: FrameHeader = readHeader(frame)): SealedRecord[] => {

@@ -29,6 +29,7 @@ export interface Issued {
   readonly ca: string
   readonly cert: string
   readonly key: string
+  /** Upper-case hex, as Node tells it. */
   readonly serial: string
 }
 
@@ -97,5 +98,5 @@ export const issue = async (
     extensions,
   })
   const key = pem('PRIVATE KEY', await webcrypto.subtle.exportKey('pkcs8', keys.privateKey))
-  return { ca: ca.cert, cert: certificate.toString('pem'), key, serial }
+  return { ca: ca.cert, cert: certificate.toString('pem'), key, serial: serial.toUpperCase() }
 }
