@@ -1,11 +1,12 @@
 // All concerns of the cloud, and the context that they run in. Nothing else knows them all.
 
 import { mkdirSync } from 'node:fs'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Gauge, type Registry as MetricsRegistry } from 'prom-client'
-import { type Observable, Subject, concat, ignoreElements, map, takeUntil } from 'rxjs'
-import { type CloudSettings, isLoopback } from '../schemas/config.ts'
+import { concat, ignoreElements, map, type Observable, Subject, takeUntil } from 'rxjs'
+import { isLoopback } from '../schemas/address.ts'
+import type { CloudSettings } from '../schemas/config.ts'
 import { fileBallast } from '../streams/log/ballast.ts'
 import type { CloudWriter } from '../streams/log/cloudlog.ts'
 import { LOG_CLASSES } from '../streams/log/cloudlog.ts'
@@ -49,7 +50,8 @@ const listenHost = (given: string | undefined, hosts: readonly string[]): string
   given ?? (hosts.every(isLoopback) ? LOOPBACK_HOST : ANY_HOST)
 
 /** By which name gateways reach this cloud. */
-export const publicHost = (hosts: readonly string[]): string => hosts.find(name => !isLoopback(name)) ?? 'localhost'
+export const publicHost = (hosts: readonly string[]): string =>
+  hosts.find(name => !isLoopback(name)) ?? 'localhost'
 
 /** Runs while subscribed; completes after stop$. Errors: what is fatal in any concern. */
 export const runCloud = (cloud: Cloud): Observable<Lifecycle> => {
@@ -57,7 +59,12 @@ export const runCloud = (cloud: Cloud): Observable<Lifecycle> => {
   const logFolder = join(settings.data, LOG_FOLDER)
   mkdirSync(logFolder, { recursive: true, mode: 0o700 })
   const cursors = openLmdb({ file: join(settings.data, 'cursors.mdb'), tables: ['cursors'] })
-  const log$ = openCloudWriter({ folder: logFolder, clock, ballast: fileBallast(join(settings.data, 'ballast')), reserveBytes: settings.disk.reserveBytes })
+  const log$ = openCloudWriter({
+    folder: logFolder,
+    clock,
+    ballast: fileBallast(join(settings.data, 'ballast')),
+    reserveBytes: settings.disk.reserveBytes,
+  })
   const life$ = hold(log$, log => {
     const projections = projectionsHost()
     const context = contextOf(cloud, log, logFolder, projections.views)
@@ -69,14 +76,30 @@ export const runCloud = (cloud: Cloud): Observable<Lifecycle> => {
     }
     const north: Concern<CloudContext> = {
       name: 'north',
-      run: () => northSide({ ...settings.north, reader: log, logFolder, clock, channelOf: id => cloud.registry.get(id)?.dataChannel }).pipe(takeUntil(stop$)),
+      run: () =>
+        northSide({
+          ...settings.north,
+          reader: log,
+          logFolder,
+          clock,
+          channelOf: id => cloud.registry.get(id)?.dataChannel,
+        }).pipe(takeUntil(stop$)),
     }
     const api: Concern<CloudContext> = {
       name: 'api',
-      run: () => serveApi({
-        host: settings.api.host, port: settings.api.port, version: cloud.version, clock, reader: log, logFolder,
-        views: projections.views, registry: cloud.registry, cursors, metrics: cloud.metrics,
-      }).pipe(takeUntil(stop$)),
+      run: () =>
+        serveApi({
+          host: settings.api.host,
+          port: settings.api.port,
+          version: cloud.version,
+          clock,
+          reader: log,
+          logFolder,
+          views: projections.views,
+          registry: cloud.registry,
+          cursors,
+          metrics: cloud.metrics,
+        }).pipe(takeUntil(stop$)),
     }
     const concerns = [
       ingestion,
@@ -93,43 +116,52 @@ export const runCloud = (cloud: Cloud): Observable<Lifecycle> => {
 
 const enrolment = ({ settings, pki, registry }: Cloud): Concern<CloudContext> => ({
   name: 'enrolment',
-  run: ({ clock, stop$ }) => serveEnrolment({
-    listen: { host: listenHost(settings.enrolment.host, settings.hosts), port: settings.enrolment.port },
-    pki,
-    registry,
-    clock,
-    gatewayAddress: `${publicHost(settings.hosts)}:${settings.gateways.port}`,
-  }).pipe(
-    map((notice): Notice => {
-      switch (notice.kind) {
-        case 'listening':
-          return { kind: 'state', what: 'listening', facts: { address: `${notice.host}:${notice.port}` } }
-        case 'enrolled':
-          return { kind: 'state', what: 'enrolled', facts: { ...notice } }
-        case 'refused':
-          return { kind: 'rejected', what: 'enrolment', reason: `${notice.from}: ${notice.because}` }
-        case 'limited':
-          return { kind: 'limit', what: `enrolments_${notice.limit}`, count: 1 }
-      }
-    }),
-    takeUntil(stop$),
-  ),
+  run: ({ clock, stop$ }) =>
+    serveEnrolment({
+      listen: { host: listenHost(settings.enrolment.host, settings.hosts), port: settings.enrolment.port },
+      pki,
+      registry,
+      clock,
+      gatewayAddress: `${publicHost(settings.hosts)}:${settings.gateways.port}`,
+    }).pipe(
+      map((notice): Notice => {
+        switch (notice.kind) {
+          case 'listening':
+            return { kind: 'state', what: 'listening', facts: { address: `${notice.host}:${notice.port}` } }
+          case 'enrolled':
+            return { kind: 'state', what: 'enrolled', facts: { ...notice } }
+          case 'refused':
+            return { kind: 'rejected', what: 'enrolment', reason: `${notice.from}: ${notice.because}` }
+          case 'limited':
+            return { kind: 'limit', what: `enrolments_${notice.limit}`, count: 1 }
+        }
+      }),
+      takeUntil(stop$),
+    ),
 })
 
-const contextOf = ({ settings, version, clock, random, pki, registry, metrics, stop$ }: Cloud, log: CloudWriter, logFolder: string, views: CloudContext['views']): CloudContext => {
+const contextOf = (
+  { settings, version, clock, random, pki, registry, metrics, stop$ }: Cloud,
+  log: CloudWriter,
+  logFolder: string,
+  views: CloudContext['views'],
+): CloudContext => {
   const uplink$ = new Subject<Uplink>()
-  const record: CloudContext['record'] = event => log.append('events', [{ kind: 'event', event }], []).pipe(map(() => undefined))
+  const record: CloudContext['record'] = event =>
+    log.append('events', [{ kind: 'event', event }], []).pipe(map(() => undefined))
   const broker = openBroker({
-    listeners: [{
-      kind: 'tls',
-      host: listenHost(settings.gateways.host, settings.hosts),
-      port: settings.gateways.port,
-      configKey: 'gateways.port',
-      cert: pki.server.chain,
-      key: pki.server.key,
-      ca: pki.ca.certificate,
-      ticketKeys: pki.ticketKeys,
-    }],
+    listeners: [
+      {
+        kind: 'tls',
+        host: listenHost(settings.gateways.host, settings.hosts),
+        port: settings.gateways.port,
+        configKey: 'gateways.port',
+        cert: pki.server.chain,
+        key: pki.server.key,
+        ca: pki.ca.certificate,
+        ticketKeys: pki.ticketKeys,
+      },
+    ],
     rules: gatewayRules({
       clock,
       uplink$,
@@ -143,13 +175,35 @@ const contextOf = ({ settings, version, clock, random, pki, registry, metrics, s
     random,
     limits: { connectionsMax: settings.gateways.connectionsMax },
   })
-  return { version, settings, clock, random, log, logFolder, broker, uplink$, views, metrics, record, stop$, run: random.bytes(8).toString('hex') }
+  return {
+    version,
+    settings,
+    clock,
+    random,
+    log,
+    logFolder,
+    broker,
+    uplink$,
+    views,
+    metrics,
+    record,
+    stop$,
+    run: random.bytes(8).toString('hex'),
+  }
 }
 
 const registerGauges = (registry: MetricsRegistry, { broker, log }: CloudContext): void => {
-  const gauge = (name: string, help: string, labelNames: string[], collect: (set: (value: number, labels?: Record<string, string>) => void) => void) =>
+  const gauge = (
+    name: string,
+    help: string,
+    labelNames: string[],
+    collect: (set: (value: number, labels?: Record<string, string>) => void) => void,
+  ) =>
     new Gauge({
-      name: `headgate_cloud_${name}`, help, labelNames, registers: [registry],
+      name: `headgate_cloud_${name}`,
+      help,
+      labelNames,
+      registers: [registry],
       collect() {
         collect((value, labels) => (labels === undefined ? this.set(value) : this.set(labels, value)))
       },
@@ -157,9 +211,11 @@ const registerGauges = (registry: MetricsRegistry, { broker, log }: CloudContext
   const delay = monitorEventLoopDelay({ resolution: 10 })
   delay.enable()
   gauge('connections', 'Gateways connected', [], set => set(broker.stats().connections))
-  gauge('queued_bytes', 'Waiting for gateways\' sockets', [], set => set(broker.stats().queuedBytes))
+  gauge('queued_bytes', "Waiting for gateways' sockets", [], set => set(broker.stats().queuedBytes))
   gauge('refused_publishes', 'Publishes refused since start', [], set => set(broker.stats().refusedPublishes))
-  gauge('offenders_held_off', 'Clients held off for repeated offences', [], set => set(broker.stats().offendersHeldOff))
+  gauge('offenders_held_off', 'Clients held off for repeated offences', [], set =>
+    set(broker.stats().offendersHeldOff),
+  )
   gauge('log_head', 'Entries of the log, by class', ['class'], set => {
     for (const logClass of LOG_CLASSES) set(log.head(logClass), { class: logClass })
   })

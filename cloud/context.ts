@@ -2,8 +2,8 @@
 
 import type { Registry as MetricsRegistry } from 'prom-client'
 import type { Observable, Subject } from 'rxjs'
-import type { CloudEvent } from '../schemas/events.ts'
 import type { CloudSettings } from '../schemas/config.ts'
+import type { CloudEvent } from '../schemas/events.ts'
 import type { GatewayId, StreamName } from '../schemas/ids.ts'
 import type { LatestChange, ViewName, ViewQueries } from '../schemas/views.ts'
 import type { CloudWriter } from '../streams/log/cloudlog.ts'
@@ -12,10 +12,31 @@ import type { Clock, Random } from '../streams/run/clock.ts'
 
 /** What comes from gateways. */
 export type Uplink =
-  | { readonly kind: 'connected'; readonly gateway: GatewayId; readonly connection: string; readonly address: string }
-  | { readonly kind: 'disconnected'; readonly gateway: GatewayId; readonly connection: string; readonly because: string }
-  | { readonly kind: 'hello'; readonly gateway: GatewayId; readonly connection: string; readonly payload: Buffer }
-  | { readonly kind: 'export'; readonly gateway: GatewayId; readonly connection: string; readonly stream: StreamName; readonly payload: Buffer }
+  | {
+      readonly kind: 'connected'
+      readonly gateway: GatewayId
+      readonly connection: string
+      readonly address: string
+    }
+  | {
+      readonly kind: 'disconnected'
+      readonly gateway: GatewayId
+      readonly connection: string
+      readonly because: string
+    }
+  | {
+      readonly kind: 'hello'
+      readonly gateway: GatewayId
+      readonly connection: string
+      readonly payload: Buffer
+    }
+  | {
+      readonly kind: 'export'
+      readonly gateway: GatewayId
+      readonly connection: string
+      readonly stream: StreamName
+      readonly payload: Buffer
+    }
 
 /** The projections, as others ask them. */
 export interface Views {

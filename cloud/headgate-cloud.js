@@ -1,2 +1,2 @@
 #!/usr/bin/env node
-import "../dist/cloud/main.js"
+import '../dist/cloud/main.js'

@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command } from 'commander'
-import { type Observable, ReplaySubject, fromEvent, lastValueFrom, merge, take } from 'rxjs'
+import { fromEvent, lastValueFrom, merge, type Observable, ReplaySubject, take } from 'rxjs'
 import { type CloudSettings, cloudSchema } from '../schemas/config.ts'
 import { formatToken } from '../schemas/enrolment.ts'
 import { VERSION } from '../schemas/version.ts'
@@ -20,7 +20,7 @@ import { openTelemetry } from '../streams/run/telemetry.ts'
 import { LOG_FOLDER, publicHost, runCloud } from './compose.ts'
 import { CONFIG_FILE, initCloud } from './pki/init.ts'
 import { openPki } from './pki/pki.ts'
-import { type Registry, openRegistry } from './registry/registry.ts'
+import { openRegistry, type Registry } from './registry/registry.ts'
 
 const DEFAULT_DATA = '/var/lib/headgate-cloud'
 
@@ -35,8 +35,19 @@ const random = systemRandom
 const settingsOf = ({ config, data }: Options): CloudSettings => {
   const named = config ?? process.env['CLOUD_CONFIG']
   const file = named ?? join(data ?? process.env['CLOUD_DATA'] ?? DEFAULT_DATA, CONFIG_FILE)
-  if (!existsSync(file)) throw fault('config_missing', { file, mend: named === undefined ? 'run "headgate-cloud init" first' : 'give --config another file' })
-  const settings = loadSettings({ file, text: readFileSync(file, 'utf8'), environment: process.env, prefix: 'CLOUD', schema: cloudSchema, reserved: ['CLOUD_CONFIG'] })
+  if (!existsSync(file))
+    throw fault('config_missing', {
+      file,
+      mend: named === undefined ? 'run "headgate-cloud init" first' : 'give --config another file',
+    })
+  const settings = loadSettings({
+    file,
+    text: readFileSync(file, 'utf8'),
+    environment: process.env,
+    prefix: 'CLOUD',
+    schema: cloudSchema,
+    reserved: ['CLOUD_CONFIG'],
+  })
   return data === undefined ? settings : { ...settings, data }
 }
 
@@ -45,7 +56,11 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`)
 const init = async ({ data, host = [] }: { data?: string; host?: string[] }): Promise<void> => {
   const folder = data ?? process.env['CLOUD_DATA'] ?? DEFAULT_DATA
   const made = await lastValueFrom(initCloud({ data: folder, hosts: host, clock, random }))
-  const what = { created: 'New CA and server certificate', server_reissued: 'New server certificate', unchanged: 'Nothing to do: all is there' }[made.kind]
+  const what = {
+    created: 'New CA and server certificate',
+    server_reissued: 'New server certificate',
+    unchanged: 'Nothing to do: all is there',
+  }[made.kind]
   say(`${what} in ${folder}`)
   say(`CA fingerprint ${made.fingerprint}`)
   say(`Names ${[...made.names.dns, ...made.names.ips].join(', ')}`)
@@ -56,7 +71,11 @@ const init = async ({ data, host = [] }: { data?: string; host?: string[] }): Pr
 const runProgram = async (options: Options): Promise<void> => {
   const settings = settingsOf(options)
   const claimed = claimFolder(settings.data, process.pid)
-  const log = openLogger({ name: 'headgate-cloud', level: settings.log.level, isTerminal: process.stderr.isTTY })
+  const log = openLogger({
+    name: 'headgate-cloud',
+    level: settings.log.level,
+    isTerminal: process.stderr.isTTY,
+  })
   const telemetry = openTelemetry({ program: 'cloud', log, monoMs: clock.monoMs })
   try {
     const pki = openPki(join(settings.data, 'pki'), { clock, random })
@@ -65,7 +84,19 @@ const runProgram = async (options: Options): Promise<void> => {
     const stop$ = new ReplaySubject<unknown>(1)
     merge(fromEvent(process, 'SIGTERM'), fromEvent(process, 'SIGINT')).pipe(take(1)).subscribe(stop$)
     log.info({ data: settings.data, version: VERSION }, 'starting')
-    await ended(runCloud({ settings, version: VERSION, clock, random, pki, registry, metrics: telemetry.registry, stop$ }), life => telemetry.tell(life))
+    await ended(
+      runCloud({
+        settings,
+        version: VERSION,
+        clock,
+        random,
+        pki,
+        registry,
+        metrics: telemetry.registry,
+        stop$,
+      }),
+      life => telemetry.tell(life),
+    )
     await lastValueFrom(registry.close(), { defaultValue: undefined })
     log.info('stopped')
   } finally {
@@ -78,9 +109,13 @@ const ended = <T>(work$: Observable<T>, each: (value: T) => void): Promise<void>
     work$.subscribe({ next: each, error: reject, complete: resolve })
   })
 
-const registryOf = (settings: CloudSettings): Registry => openRegistry(join(settings.data, 'registry.mdb'), { clock, random })
+const registryOf = (settings: CloudSettings): Registry =>
+  openRegistry(join(settings.data, 'registry.mdb'), { clock, random })
 
-const withRegistry = async (options: Options, use: (registry: Registry, settings: CloudSettings) => Promise<void>): Promise<void> => {
+const withRegistry = async (
+  options: Options,
+  use: (registry: Registry, settings: CloudSettings) => Promise<void>,
+): Promise<void> => {
   const settings = settingsOf(options)
   const registry = registryOf(settings)
   try {
@@ -93,14 +128,18 @@ const withRegistry = async (options: Options, use: (registry: Registry, settings
 const addGateway = (name: string, options: Options & { label?: string[] }): Promise<void> =>
   withRegistry(options, async (registry, settings) => {
     const pki = openPki(join(settings.data, 'pki'), { clock, random })
-    const labels = Object.fromEntries((options.label ?? []).map(pair => {
-      const at = pair.indexOf('=')
-      return at < 0 ? [pair, ''] : [pair.slice(0, at), pair.slice(at + 1)]
-    }))
+    const labels = Object.fromEntries(
+      (options.label ?? []).map(pair => {
+        const at = pair.indexOf('=')
+        return at < 0 ? [pair, ''] : [pair.slice(0, at), pair.slice(at + 1)]
+      }),
+    )
     const gateway = await lastValueFrom(registry.add({ name, labels }))
     const { secret, expiresAtMs } = await lastValueFrom(registry.issueToken(gateway.id))
     const address = `${publicHost(settings.hosts)}:${settings.enrolment.port}`
-    process.stderr.write(`Gateway ${gateway.id}. On it, until ${new Date(expiresAtMs).toISOString()}: headgate-edge enroll TOKEN\n`)
+    process.stderr.write(
+      `Gateway ${gateway.id}. On it, until ${new Date(expiresAtMs).toISOString()}: headgate-edge enroll TOKEN\n`,
+    )
     say(formatToken({ address, ca: pki.ca.fingerprint, gateway: gateway.id, secret }))
   })
 
@@ -108,10 +147,21 @@ const listGateways = (options: Options & { json?: boolean }): Promise<void> =>
   withRegistry(options, async registry => {
     const gateways = registry.list()
     if (options.json === true) return say(JSON.stringify(gateways.map(({ token: _, ...rest }) => rest)))
-    const table = new Table({ head: ['id', 'name', 'state', 'labels', 'certificate until'], style: { head: [], border: [] } })
+    const table = new Table({
+      head: ['id', 'name', 'state', 'labels', 'certificate until'],
+      style: { head: [], border: [] },
+    })
     for (const { id, name, state, labels, certificateNotAfterMs } of gateways) {
       const until = certificateNotAfterMs === undefined ? '–' : new Date(certificateNotAfterMs).toISOString()
-      table.push([id, name, state, Object.entries(labels).map(([key, value]) => `${key}=${value}`).join(' '), until])
+      table.push([
+        id,
+        name,
+        state,
+        Object.entries(labels)
+          .map(([key, value]) => `${key}=${value}`)
+          .join(' '),
+        until,
+      ])
     }
     say(table.toString())
   })
@@ -122,7 +172,13 @@ const showGateway = (idOrName: string, options: Options & { json?: boolean }): P
     if (gateway === undefined) throw fault('gateway_unknown', { gateway: idOrName })
     const { token: _, ...shown } = gateway
     const delivery = await askApi(settings, `/api/gateways/${gateway.id}/delivery`)
-    say(JSON.stringify({ ...shown, delivery: delivery ?? 'headgate-cloud is not running: no views to ask' }, null, 2))
+    say(
+      JSON.stringify(
+        { ...shown, delivery: delivery ?? 'headgate-cloud is not running: no views to ask' },
+        null,
+        2,
+      ),
+    )
   })
 
 /** The running cloud on this machine; undefined when there is none. */
@@ -140,7 +196,9 @@ const verifyLog = async (options: Options): Promise<void> => {
   if (!existsSync(folder)) throw fault('log_unreadable', { file: folder, because: 'there is no such folder' })
   await ended(verifyCloudLog(folder), report => {
     const { stream, epoch, tail, head, records, skipped, bytes, findings, findingCount } = report
-    say(`${stream}  epoch ${epoch}  ${tail}…${head}: ${records} records, ${skipped} skipped, ${bytes} bytes, ${findingCount} problems`)
+    say(
+      `${stream}  epoch ${epoch}  ${tail}…${head}: ${records} records, ${skipped} skipped, ${bytes} bytes, ${findingCount} problems`,
+    )
     for (const { at, problem } of findings) say(`  ${at}: ${problem}`)
     if (findingCount > 0) process.exitCode = 1
   })
@@ -150,27 +208,44 @@ const command = new Command('headgate-cloud')
   .description('Receives what gateways send, keeps it in order, and answers what became of it.')
   .version(VERSION)
 
-const withFolders = (each: Command): Command => each
-  .option('--config <file>', `configuration (${CONFIG_FILE} in the data folder, or CLOUD_CONFIG)`)
-  .option('--data <folder>', `data folder (${DEFAULT_DATA}, or CLOUD_DATA)`)
+const withFolders = (each: Command): Command =>
+  each
+    .option('--config <file>', `configuration (${CONFIG_FILE} in the data folder, or CLOUD_CONFIG)`)
+    .option('--data <folder>', `data folder (${DEFAULT_DATA}, or CLOUD_DATA)`)
 
-command.command('init')
+command
+  .command('init')
   .description('make the CA, the server certificate and a configuration')
   .option('--data <folder>', `data folder (${DEFAULT_DATA}, or CLOUD_DATA)`)
   .option('--host <name...>', 'names or addresses by which gateways reach this machine')
   .action(init)
 withFolders(command.command('run')).description('run the cloud until SIGTERM').action(runProgram)
 const gateway = command.command('gateway').description('the gateways of this cloud')
-withFolders(gateway.command('add')).description('register one; prints a one-time token for it')
-  .argument('<name>').option('--label <key=value...>', 'labels').action(addGateway)
-withFolders(gateway.command('list')).description('all of them').option('--json', 'as JSON').action(listGateways)
-withFolders(gateway.command('show')).description('one, with what was delivered').argument('<gateway>', 'id or name').action(showGateway)
+withFolders(gateway.command('add'))
+  .description('register one; prints a one-time token for it')
+  .argument('<name>')
+  .option('--label <key=value...>', 'labels')
+  .action(addGateway)
+withFolders(gateway.command('list'))
+  .description('all of them')
+  .option('--json', 'as JSON')
+  .action(listGateways)
+withFolders(gateway.command('show'))
+  .description('one, with what was delivered')
+  .argument('<gateway>', 'id or name')
+  .action(showGateway)
 const log = command.command('log').description('the log of this cloud')
-withFolders(log.command('verify')).description('read it from end to end and say what is wrong').action(verifyLog)
+withFolders(log.command('verify'))
+  .description('read it from end to end and say what is wrong')
+  .action(verifyLog)
 
 command.parseAsync().catch((thrown: unknown) => {
   // A coded fault is for a person; anything else is a defect, and its stack is what helps.
-  const text = isFault(thrown) ? `headgate-cloud: ${thrown.message}` : thrown instanceof Error ? thrown.stack : reasonOf(thrown)
+  const text = isFault(thrown)
+    ? `headgate-cloud: ${thrown.message}`
+    : thrown instanceof Error
+      ? thrown.stack
+      : reasonOf(thrown)
   process.stderr.write(`${text}\n`)
   process.exit(1)
 })

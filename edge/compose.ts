@@ -2,13 +2,14 @@
 
 import { join } from 'node:path'
 import { Gauge, type Registry } from 'prom-client'
-import { type Observable, concat, ignoreElements, map } from 'rxjs'
-import { type EdgeSettings, STREAM_DEFAULTS, type StreamSettings, hostPort } from '../schemas/config.ts'
+import { concat, ignoreElements, map, type Observable } from 'rxjs'
+import { addressOf } from '../schemas/address.ts'
+import { type EdgeSettings, STREAM_DEFAULTS, type StreamSettings } from '../schemas/config.ts'
 import { STREAM_EVENTS, type StreamName, streamName } from '../schemas/ids.ts'
 import { up } from '../schemas/topics.ts'
 import { fileBallast } from '../streams/log/ballast.ts'
 import { openLmdb } from '../streams/log/lmdb.ts'
-import { type Streams, openStreams, tablesOf } from '../streams/log/streams.ts'
+import { openStreams, type Streams, tablesOf } from '../streams/log/streams.ts'
 import { openLink } from '../streams/mqtt/client.ts'
 import type { Clock, Random } from '../streams/run/clock.ts'
 import { hold } from '../streams/run/hold.ts'
@@ -16,8 +17,8 @@ import { launch } from '../streams/run/launch.ts'
 import type { Concern, Lifecycle } from '../streams/run/supervise.ts'
 import type { Identity } from './bootstrap/identity.ts'
 import type { EdgeContext, Vitals } from './context.ts'
-import { expiry } from './export/expire.ts'
 import { uplinkConcern } from './export/concern.ts'
+import { expiry } from './export/expire.ts'
 import { foreignBroker } from './ingest/foreign.ts'
 import { HELD_TABLE } from './ingest/held.ts'
 import { localBroker } from './ingest/local.ts'
@@ -46,9 +47,14 @@ export interface Edge {
 export const runEdge = (edge: Edge): Observable<Lifecycle> => {
   const { settings, clock, random, stop$ } = edge
   const streams = streamSettings(settings)
-  const store = openLmdb({ file: join(settings.data, LOG_FILE), tables: [...tablesOf(streams.keys()), HELD_TABLE] })
-  const limits = [...streams].map(([name, { maxBytes: bytesMax, onFull }]) =>
-    [name, { bytesMax, onFull, reserved: name === STREAM_EVENTS }] as const)
+  const store = openLmdb({
+    file: join(settings.data, LOG_FILE),
+    tables: [...tablesOf(streams.keys()), HELD_TABLE],
+  })
+  const limits = [...streams].map(
+    ([name, { maxBytes: bytesMax, onFull }]) =>
+      [name, { bytesMax, onFull, reserved: name === STREAM_EVENTS }] as const,
+  )
   const opened$ = openStreams({
     store,
     clock,
@@ -62,7 +68,14 @@ export const runEdge = (edge: Edge): Observable<Lifecycle> => {
   const life$ = hold(opened$, opened => {
     const context = contextOf(edge, byPriority(opened, streams))
     registerGauges(edge.registry, context)
-    return launch({ concerns: concernsOf(edge, context), context, clock, random, stop$, graceMs: settings.stopMsMax })
+    return launch({
+      concerns: concernsOf(edge, context),
+      context,
+      clock,
+      random,
+      stop$,
+      graceMs: settings.stopMsMax,
+    })
   })
   return concat(life$, store.close().pipe(ignoreElements()))
 }
@@ -81,7 +94,9 @@ const concernsOf = ({ settings, registry }: Edge, context: EdgeContext): Concern
 }
 
 const streamSettings = (settings: EdgeSettings): Map<StreamName, StreamSettings> => {
-  const all = new Map<StreamName, StreamSettings>(Object.entries(STREAM_DEFAULTS).map(([name, defaults]) => [streamName(name), defaults]))
+  const all = new Map<StreamName, StreamSettings>(
+    Object.entries(STREAM_DEFAULTS).map(([name, defaults]) => [streamName(name), defaults]),
+  )
   for (const [name, given] of Object.entries(settings.streams)) all.set(streamName(name), given)
   return all
 }
@@ -92,9 +107,12 @@ const byPriority = (streams: Streams, settings: ReadonlyMap<StreamName, StreamSe
   return { ...streams, all: streams.all.toSorted((a, b) => priority(b.name) - priority(a.name)) }
 }
 
-const contextOf = ({ settings, identity, version, clock, random, stop$ }: Edge, streams: Streams): EdgeContext => {
+const contextOf = (
+  { settings, identity, version, clock, random, stop$ }: Edge,
+  streams: Streams,
+): EdgeContext => {
   const { gateway, ca, cert, key } = identity
-  const address = hostPort(settings.cloud.address ?? identity.address)
+  const address = addressOf(settings.cloud.address ?? identity.address)
   const link = openLink({
     address,
     tls: { ca, cert, key },
@@ -108,36 +126,78 @@ const contextOf = ({ settings, identity, version, clock, random, stop$ }: Edge, 
   const vitals: Vitals = { link: { kind: 'connecting', attempt: 0 }, rate: 0, lastMarkAtMs: undefined }
   const events = streams.stream(STREAM_EVENTS)
   return {
-    gateway, version, settings, clock, random, streams, link, vitals, stop$,
-    record: (kind, facts) => events.append([{
-      topic: `events/${kind}`,
-      payload: Buffer.from(JSON.stringify({ kind, ...facts })),
-      qos: 1,
-      retain: false,
-      receivedMonoMs: clock.monoMs(),
-    }]).pipe(map(() => undefined)),
+    gateway,
+    version,
+    settings,
+    clock,
+    random,
+    streams,
+    link,
+    vitals,
+    stop$,
+    record: (kind, facts) =>
+      events
+        .append([
+          {
+            topic: `events/${kind}`,
+            payload: Buffer.from(JSON.stringify({ kind, ...facts })),
+            qos: 1,
+            retain: false,
+            receivedMonoMs: clock.monoMs(),
+          },
+        ])
+        .pipe(map(() => undefined)),
   }
 }
 
 const registerGauges = (registry: Registry, { streams, link, vitals }: EdgeContext): void => {
-  const gauge = (name: string, help: string, labelNames: string[], collect: (set: (value: number, labels?: Record<string, string>) => void) => void) =>
+  const gauge = (
+    name: string,
+    help: string,
+    labelNames: string[],
+    collect: (set: (value: number, labels?: Record<string, string>) => void) => void,
+  ) =>
     new Gauge({
-      name: `headgate_edge_${name}`, help, labelNames, registers: [registry],
+      name: `headgate_edge_${name}`,
+      help,
+      labelNames,
+      registers: [registry],
       collect() {
         collect((value, labels) => (labels === undefined ? this.set(value) : this.set(labels, value)))
       },
     })
-  const each = (read: (log: Streams['all'][number]) => number) => (set: (value: number, labels?: Record<string, string>) => void) => {
-    for (const log of streams.all) set(read(log), { stream: log.name })
-  }
-  gauge('stream_head', 'Offset of the last record', ['stream'], each(log => log.state().head))
-  gauge('stream_marked', 'Offset durable in the cloud', ['stream'], each(log => log.marked().offset))
-  gauge('stream_waiting_records', 'Records behind the mark', ['stream'], each(log => log.state().head - log.marked().offset))
-  gauge('stream_bytes', 'Pages of the log that a stream takes', ['stream'], each(log => log.state().bytes))
+  const each =
+    (read: (log: Streams['all'][number]) => number) =>
+    (set: (value: number, labels?: Record<string, string>) => void) => {
+      for (const log of streams.all) set(read(log), { stream: log.name })
+    }
+  gauge(
+    'stream_head',
+    'Offset of the last record',
+    ['stream'],
+    each(log => log.state().head),
+  )
+  gauge(
+    'stream_marked',
+    'Offset durable in the cloud',
+    ['stream'],
+    each(log => log.marked().offset),
+  )
+  gauge(
+    'stream_waiting_records',
+    'Records behind the mark',
+    ['stream'],
+    each(log => log.state().head - log.marked().offset),
+  )
+  gauge(
+    'stream_bytes',
+    'Pages of the log that a stream takes',
+    ['stream'],
+    each(log => log.state().bytes),
+  )
   gauge('log_allocated_bytes', 'Blocks of the log file', [], set => set(streams.store.allocatedBytes()))
   gauge('link_up', '1 while connected to the cloud', [], set => set(vitals.link.kind === 'up' ? 1 : 0))
   gauge('link_queued_bytes', 'Waiting for the socket, by lane', ['lane'], set => {
     for (const [lane, bytes] of Object.entries(link.stats().queuedBytes)) set(bytes, { lane })
   })
 }
-

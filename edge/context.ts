@@ -3,9 +3,9 @@
 import type { Observable } from 'rxjs'
 import type { EdgeSettings } from '../schemas/config.ts'
 import type { GatewayId } from '../schemas/ids.ts'
+import type { Streams } from '../streams/log/streams.ts'
 import type { MqttLink } from '../streams/mqtt/client.ts'
 import type { LinkState } from '../streams/mqtt/link.ts'
-import type { Streams } from '../streams/log/streams.ts'
 import type { Clock, Random } from '../streams/run/clock.ts'
 
 export interface EdgeContext {

@@ -1,2 +1,2 @@
 #!/usr/bin/env node
-import "../dist/edge/main.js"
+import '../dist/edge/main.js'

@@ -6,7 +6,7 @@ import { request } from 'node:http'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command } from 'commander'
-import { Observable, ReplaySubject, fromEvent, lastValueFrom, merge, take } from 'rxjs'
+import { fromEvent, lastValueFrom, merge, type Observable, ReplaySubject, take } from 'rxjs'
 import { type EdgeSettings, edgeSchema } from '../schemas/config.ts'
 import { VERSION } from '../schemas/version.ts'
 import { openLmdb } from '../streams/log/lmdb.ts'
@@ -19,7 +19,7 @@ import { loadSettings } from '../streams/run/settings.ts'
 import { openTelemetry } from '../streams/run/telemetry.ts'
 import { enrol } from './bootstrap/enrol.ts'
 import { loadIdentity } from './bootstrap/identity.ts'
-import { LOG_FILE, STATUS_SOCKET, runEdge } from './compose.ts'
+import { LOG_FILE, runEdge, STATUS_SOCKET } from './compose.ts'
 import { statusSchema } from './status.ts'
 
 const DEFAULT_CONFIG = '/etc/headgate/edge.toml'
@@ -35,9 +35,17 @@ const random = systemRandom
 const settingsOf = ({ config, data }: Options): EdgeSettings => {
   const named = config ?? process.env['EDGE_CONFIG']
   const file = named ?? DEFAULT_CONFIG
-  if (named !== undefined && !existsSync(file)) throw fault('config_missing', { file, mend: 'give --config another file' })
+  if (named !== undefined && !existsSync(file))
+    throw fault('config_missing', { file, mend: 'give --config another file' })
   const text = existsSync(file) ? readFileSync(file, 'utf8') : undefined
-  const settings = loadSettings({ file, text, environment: process.env, prefix: 'EDGE', schema: edgeSchema, reserved: ['EDGE_CONFIG'] })
+  const settings = loadSettings({
+    file,
+    text,
+    environment: process.env,
+    prefix: 'EDGE',
+    schema: edgeSchema,
+    reserved: ['EDGE_CONFIG'],
+  })
   return data === undefined ? settings : { ...settings, data }
 }
 
@@ -48,13 +56,20 @@ const runProgram = async (options: Options): Promise<void> => {
   const claimed = claimFolder(settings.data, process.pid)
   try {
     const identity = loadIdentity(identityFolder(settings), clock)
-    const log = openLogger({ name: 'headgate-edge', level: settings.log.level, isTerminal: process.stderr.isTTY })
+    const log = openLogger({
+      name: 'headgate-edge',
+      level: settings.log.level,
+      isTerminal: process.stderr.isTTY,
+    })
     for (const warning of identity.warnings) log.warn(warning)
     const telemetry = openTelemetry({ program: 'edge', log, monoMs: clock.monoMs })
     const stop$ = new ReplaySubject<unknown>(1)
     merge(fromEvent(process, 'SIGTERM'), fromEvent(process, 'SIGINT')).pipe(take(1)).subscribe(stop$)
     log.info({ gateway: identity.gateway, data: settings.data, version: VERSION }, 'starting')
-    await ended(runEdge({ settings, identity, version: VERSION, clock, random, registry: telemetry.registry, stop$ }), life => telemetry.tell(life))
+    await ended(
+      runEdge({ settings, identity, version: VERSION, clock, random, registry: telemetry.registry, stop$ }),
+      life => telemetry.tell(life),
+    )
     log.info('stopped')
   } finally {
     claimed.release()
@@ -66,15 +81,20 @@ const ended = <T>(work$: Observable<T>, each: (value: T) => void): Promise<void>
     work$.subscribe({ next: each, error: reject, complete: resolve })
   })
 
-const enrolGateway = async (token: string, { force = false, ...options }: Options & { force?: boolean }): Promise<void> => {
+const enrolGateway = async (
+  token: string,
+  { force = false, ...options }: Options & { force?: boolean },
+): Promise<void> => {
   const settings = settingsOf(options)
   // A token on the command line shows in the list of processes: `-` reads it from standard input.
   const text = token === '-' ? readFileSync(0, 'utf8').trim() : token
   const enrolled = await lastValueFrom(enrol({ token: text, folder: identityFolder(settings), clock, force }))
   const { gateway, address } = enrolled.identity
-  process.stdout.write(enrolled.kind === 'enrolled'
-    ? `Enrolled as ${gateway}. Start it: headgate-edge run --data ${settings.data}\n`
-    : `Already enrolled as ${gateway} at ${address}; nothing was changed. Use --force to enrol anew.\n`)
+  process.stdout.write(
+    enrolled.kind === 'enrolled'
+      ? `Enrolled as ${gateway}. Start it: headgate-edge run --data ${settings.data}\n`
+      : `Already enrolled as ${gateway} at ${address}; nothing was changed. Use --force to enrol anew.\n`,
+  )
 }
 
 const showStatus = async ({ json = false, ...options }: Options & { json?: boolean }): Promise<void> => {
@@ -83,11 +103,21 @@ const showStatus = async ({ json = false, ...options }: Options & { json?: boole
   if (json) return void process.stdout.write(`${text}\n`)
   const status = statusSchema.parse(JSON.parse(text))
   process.stdout.write(`${status.gateway} · ${status.link} · last mark ${status.lastMarkAt ?? 'none yet'}\n`)
-  const table = new Table({ head: ['stream', 'kept', 'durable in the cloud', 'waiting', 'time to drain', 'disk'], style: { head: [], border: [] } })
+  const table = new Table({
+    head: ['stream', 'kept', 'durable in the cloud', 'waiting', 'time to drain', 'disk'],
+    style: { head: [], border: [] },
+  })
   for (const { name, tail, head, marked, waitingRecords, bytes } of status.streams) {
     const waitingBytes = bytes * (waitingRecords / Math.max(1, head - tail + 1))
     const seconds = status.bytesPerSecond > 0 ? `${Math.ceil(waitingBytes / status.bytesPerSecond)} s` : '?'
-    table.push([name, head < tail ? 'nothing' : `${tail}…${head}`, `1…${marked}`, waitingRecords, waitingRecords === 0 ? '–' : seconds, `${Math.round(bytes / 1024)} KB`])
+    table.push([
+      name,
+      head < tail ? 'nothing' : `${tail}…${head}`,
+      `1…${marked}`,
+      waitingRecords,
+      waitingRecords === 0 ? '–' : seconds,
+      `${Math.round(bytes / 1024)} KB`,
+    ])
   }
   process.stdout.write(`${table.toString()}\n`)
 }
@@ -102,7 +132,14 @@ const fetchFrom = (socketPath: string, path: string): Promise<string> =>
       })
       response.on('end', () => resolve(text))
     })
-    asked.on('error', thrown => reject(fault('link_unreachable', { address: socketPath, because: `${thrown.message}; is headgate-edge running with this data folder?` })))
+    asked.on('error', thrown =>
+      reject(
+        fault('link_unreachable', {
+          address: socketPath,
+          because: `${thrown.message}; is headgate-edge running with this data folder?`,
+        }),
+      ),
+    )
     asked.end()
   })
 
@@ -111,19 +148,24 @@ const verifyLog = (options: Options): void => {
   if (!existsSync(file)) throw fault('log_unreadable', { file, because: 'there is no such file' })
   const reports = verifyStreams(openLmdb({ file, tables: [], access: 'read' }))
   for (const { stream, epoch, tail, head, records, skipped, bytes, findings, findingCount } of reports) {
-    process.stdout.write(`${stream}  epoch ${epoch}  ${tail}…${head}: ${records} records, ${skipped} skipped, ${bytes} bytes, ${findingCount} problems\n`)
+    process.stdout.write(
+      `${stream}  epoch ${epoch}  ${tail}…${head}: ${records} records, ${skipped} skipped, ${bytes} bytes, ${findingCount} problems\n`,
+    )
     for (const { at, problem } of findings) process.stdout.write(`  ${at}: ${problem}\n`)
   }
   if (reports.some(({ findingCount }) => findingCount > 0)) process.exitCode = 1
 }
 
 const command = new Command('headgate-edge')
-  .description('Takes device data on a gateway, keeps it on disk, and brings it to the cloud in order, losing nothing.')
+  .description(
+    'Takes device data on a gateway, keeps it on disk, and brings it to the cloud in order, losing nothing.',
+  )
   .version(VERSION)
 
-const withFolders = (each: Command): Command => each
-  .option('--config <file>', `configuration (${DEFAULT_CONFIG}, or EDGE_CONFIG)`)
-  .option('--data <folder>', 'data folder, over the configuration')
+const withFolders = (each: Command): Command =>
+  each
+    .option('--config <file>', `configuration (${DEFAULT_CONFIG}, or EDGE_CONFIG)`)
+    .option('--data <folder>', 'data folder, over the configuration')
 
 withFolders(command.command('enroll'))
   .description('make a key on this machine and get a certificate for it')
@@ -131,13 +173,22 @@ withFolders(command.command('enroll'))
   .option('--force', 'replace an identity that is there')
   .action(enrolGateway)
 withFolders(command.command('run')).description('run the gateway until SIGTERM').action(runProgram)
-withFolders(command.command('status')).description('how the running gateway is').option('--json', 'as JSON').action(showStatus)
+withFolders(command.command('status'))
+  .description('how the running gateway is')
+  .option('--json', 'as JSON')
+  .action(showStatus)
 const log = command.command('log').description('the log on this machine')
-withFolders(log.command('verify')).description('read it from end to end and say what is wrong').action(verifyLog)
+withFolders(log.command('verify'))
+  .description('read it from end to end and say what is wrong')
+  .action(verifyLog)
 
 command.parseAsync().catch((thrown: unknown) => {
   // A coded fault is for a person; anything else is a defect, and its stack is what helps.
-  const text = isFault(thrown) ? `headgate-edge: ${thrown.message}` : thrown instanceof Error ? thrown.stack : reasonOf(thrown)
+  const text = isFault(thrown)
+    ? `headgate-edge: ${thrown.message}`
+    : thrown instanceof Error
+      ? thrown.stack
+      : reasonOf(thrown)
   process.stderr.write(`${text}\n`)
   process.exit(1)
 })

@@ -10,16 +10,18 @@ export const statusSchema = z.strictObject({
   lastMarkAt: z.string().nullable(),
   /** To the cloud's disk, as last measured; 0 when unknown. */
   bytesPerSecond: z.number(),
-  streams: z.array(z.strictObject({
-    name: z.string(),
-    epoch: z.string(),
-    tail: z.number(),
-    head: z.number(),
-    /** Durable in the cloud through here, as far as the disk knows. */
-    marked: z.number(),
-    waitingRecords: z.number(),
-    bytes: z.number(),
-  })),
+  streams: z.array(
+    z.strictObject({
+      name: z.string(),
+      epoch: z.string(),
+      tail: z.number(),
+      head: z.number(),
+      /** Durable in the cloud through here, as far as the disk knows. */
+      marked: z.number(),
+      waitingRecords: z.number(),
+      bytes: z.number(),
+    }),
+  ),
   diskBytes: z.number(),
 })
 export type EdgeStatus = z.output<typeof statusSchema>

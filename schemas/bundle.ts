@@ -53,7 +53,8 @@ export const unpack = (message: Buffer): Bundle => {
         position: message.readUInt32BE(11),
         bytes: message.subarray(PART_HEADER_BYTES),
       }
-      if (part.total > FRAME_BYTES_MAX || part.position + part.bytes.length > part.total) throw new FrameError('a part beyond its frame')
+      if (part.total > FRAME_BYTES_MAX || part.position + part.bytes.length > part.total)
+        throw new FrameError('a part beyond its frame')
       return { kind: 'part', part }
     }
     default:

@@ -1,6 +1,7 @@
 // Configuration of both programs. Every key has a default with its reason; unknown keys are refused.
 
 import { z } from 'zod'
+import { addressSchema } from './address.ts'
 import { CODECS } from './frame.ts'
 import { streamNameSchema } from './ids.ts'
 import { isFilter } from './topics.ts'
@@ -9,26 +10,16 @@ const MB = 1024 * 1024
 
 const port = z.int().min(0).max(65_535)
 const host = z.string().min(1)
-/** `host:port`, an IPv6 host in brackets. */
-export const addressSchema = z
-  .string()
-  .regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, 'must be host:port')
-export interface HostPort {
-  readonly host: string
-  readonly port: number
-}
-export const hostPort = (address: string): HostPort => {
-  const at = address.lastIndexOf(':')
-  return { host: address.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(address.slice(at + 1)) }
-}
-
 const logSettings = z.strictObject({
   level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
 })
 
 const streamSettings = z.strictObject({
   /** Bytes of the log file that this stream may fill. */
-  maxBytes: z.int().min(MB).default(1024 * MB),
+  maxBytes: z
+    .int()
+    .min(MB)
+    .default(1024 * MB),
   /** Records older than this are dropped for a declared skip; 0 keeps them for ever. */
   maxAgeHours: z.number().min(0).default(0),
   /** refuse: publishers wait; dropOldest: the oldest go, declared. */
@@ -88,7 +79,10 @@ export const edgeSchema = z.strictObject({
   disk: z
     .strictObject({
       /** Left for events and for what lets the log shrink again. */
-      reserveBytes: z.int().min(0).default(16 * MB),
+      reserveBytes: z
+        .int()
+        .min(0)
+        .default(16 * MB),
     })
     .prefault({}),
   metrics: z
@@ -114,7 +108,11 @@ export const cloudSchema = z.strictObject({
    */
   hosts: z.array(host).min(1).default(['localhost']),
   gateways: z
-    .strictObject({ host: host.optional(), port: port.default(8_883), connectionsMax: z.int().min(1).default(10_000) })
+    .strictObject({
+      host: host.optional(),
+      port: port.default(8_883),
+      connectionsMax: z.int().min(1).default(10_000),
+    })
     .prefault({}),
   north: z
     .strictObject({
@@ -132,10 +130,20 @@ export const cloudSchema = z.strictObject({
   credit: z
     .strictObject({
       /** Bytes of frames on their way to disk, for all gateways together. */
-      budgetBytes: z.int().min(MB).default(64 * MB),
+      budgetBytes: z
+        .int()
+        .min(MB)
+        .default(64 * MB),
     })
     .prefault({}),
-  disk: z.strictObject({ reserveBytes: z.int().min(0).default(64 * MB) }).prefault({}),
+  disk: z
+    .strictObject({
+      reserveBytes: z
+        .int()
+        .min(0)
+        .default(64 * MB),
+    })
+    .prefault({}),
   log: logSettings.prefault({}),
   stopMsMax: z.int().min(0).default(5_000),
 })
@@ -150,6 +158,3 @@ export const STREAM_DEFAULTS = {
   gateway: { maxBytes: 128 * MB, maxAgeHours: 0, onFull: 'dropOldest', priority: 75 },
   data: { maxBytes: 8 * 1024 * MB, maxAgeHours: 0, onFull: 'refuse', priority: 50 },
 } as const satisfies Record<string, StreamSettings>
-
-const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|::1)$/
-export const isLoopback = (name: string): boolean => LOOPBACK.test(name)

@@ -4,6 +4,7 @@
 //   POST /enrol {secret, csr} → {gateway, certificate, ca, channels, cloud, config} or {code, because}
 
 import { z } from 'zod'
+import { addressSchema } from './address.ts'
 import type { Parsed } from './hello.ts'
 import { channelIdSchema, gatewayIdSchema } from './ids.ts'
 import { sha256Schema } from './registry.ts'
@@ -17,24 +18,6 @@ export const ENROL_REPLY_BYTES_MAX = 256 * 1024
 export const TOKEN_SECRET_BYTES = 32
 const TOKEN_PREFIX = 'hg1.'
 const TOKEN_LENGTH_MAX = 2_048
-
-export interface Address {
-  readonly host: string
-  readonly port: number
-}
-
-/** `host:port` or `[IPv6]:port`; undefined if it is neither. */
-export const parseAddress = (text: string): Address | undefined => {
-  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,253})):(\d{1,5})$/.exec(text)
-  const host = match?.[1] ?? match?.[2]
-  const port = Number(match?.[3])
-  return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port }
-}
-
-export const formatAddress = ({ host, port }: Address): string =>
-  host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
-
-export const addressSchema = z.string().refine(text => parseAddress(text) !== undefined, 'must be host:port')
 
 /** 32 bytes as 43 characters of base64url. */
 export const tokenSecretSchema = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'must be 43 characters of base64url')

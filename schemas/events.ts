@@ -18,16 +18,58 @@ export const cloudEventSchema = z.discriminatedUnion('kind', [
     gateway,
     connection: z.string(),
     version: z.string(),
-    streams: z.array(z.strictObject({ name: streamNameSchema, epoch: epochSchema, tail: offsetSchema, head: offsetSchema, waitingBytes: z.int() })),
+    streams: z.array(
+      z.strictObject({
+        name: streamNameSchema,
+        epoch: epochSchema,
+        tail: offsetSchema,
+        head: offsetSchema,
+        waitingBytes: z.int(),
+      }),
+    ),
   }),
-  z.strictObject({ kind: z.literal('epoch_began'), ...stream, origin: offsetSchema, parent: epochSchema.optional() }),
+  z.strictObject({
+    kind: z.literal('epoch_began'),
+    ...stream,
+    origin: offsetSchema,
+    parent: epochSchema.optional(),
+  }),
   /** `at`: last offset common to both; `held`: where the cloud's copy of the parent ends. */
-  z.strictObject({ kind: z.literal('forked'), ...stream, parent: epochSchema, at: offsetSchema, held: offsetSchema }),
+  z.strictObject({
+    kind: z.literal('forked'),
+    ...stream,
+    parent: epochSchema,
+    at: offsetSchema,
+    held: offsetSchema,
+  }),
   z.strictObject({ kind: z.literal('duplicates_dropped'), ...stream, count: z.int().min(1) }),
-  z.strictObject({ kind: z.literal('frame_refused'), gateway, stream: streamNameSchema, code: z.string(), because: z.string(), count: z.int().min(1) }),
-  z.strictObject({ kind: z.literal('mark_behind_tail'), ...stream, mark: offsetSchema, tail: offsetSchema, chain: chainSchema }),
-  z.strictObject({ kind: z.literal('second_connection_refused'), gateway, connection: z.string(), address: z.string() }),
-  z.strictObject({ kind: z.literal('segment_deleted'), class: z.string(), day: z.string(), reason: z.string() }),
+  z.strictObject({
+    kind: z.literal('frame_refused'),
+    gateway,
+    stream: streamNameSchema,
+    code: z.string(),
+    because: z.string(),
+    count: z.int().min(1),
+  }),
+  z.strictObject({
+    kind: z.literal('mark_behind_tail'),
+    ...stream,
+    mark: offsetSchema,
+    tail: offsetSchema,
+    chain: chainSchema,
+  }),
+  z.strictObject({
+    kind: z.literal('second_connection_refused'),
+    gateway,
+    connection: z.string(),
+    address: z.string(),
+  }),
+  z.strictObject({
+    kind: z.literal('segment_deleted'),
+    class: z.string(),
+    day: z.string(),
+    reason: z.string(),
+  }),
 ])
 
 export type CloudEvent = z.output<typeof cloudEventSchema>

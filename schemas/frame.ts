@@ -15,8 +15,8 @@
 import { createHash } from 'node:crypto'
 import * as zlib from 'node:zlib'
 import type { BootId, Chain, Epoch, EpochMs, Offset, StreamName } from './ids.ts'
-import { OFFSET_MAX, isStreamName } from './ids.ts'
-import { type SealedRecord, type TakenRecord, readBody, writeBody } from './records.ts'
+import { isStreamName, OFFSET_MAX } from './ids.ts'
+import { readBody, type SealedRecord, type TakenRecord, writeBody } from './records.ts'
 
 /** A frame is sealed at whichever comes first; one record may exceed the bytes on its own. */
 export const FRAME_RECORDS_MAX = 500
@@ -83,17 +83,39 @@ const malformed = (because: string): never => {
 }
 
 /** Seals records (at least one, in order) into one frame that continues `previous`. */
-export const sealFrame = (records: readonly TakenRecord[], at: Position & { readonly previous: Chain }, stamp: Stamp, codec: Codec = 'deflate'): Buffer => {
+export const sealFrame = (
+  records: readonly TakenRecord[],
+  at: Position & { readonly previous: Chain },
+  stamp: Stamp,
+  codec: Codec = 'deflate',
+): Buffer => {
   const plain = writeBody(records, stamp.monoMs)
   const packed = plain.length < COMPRESS_BYTES_MIN ? plain : compress(plain, codec)
   const pays = packed.length < plain.length
-  const frame = layOut(at, stamp, { kind: 0, codec: pays ? CODECS.indexOf(codec) : 0, cause: 0, count: records.length, plainLength: plain.length, body: pays ? packed : plain })
+  const frame = layOut(at, stamp, {
+    kind: 0,
+    codec: pays ? CODECS.indexOf(codec) : 0,
+    cause: 0,
+    count: records.length,
+    plainLength: plain.length,
+    body: pays ? packed : plain,
+  })
   return finish(frame, chainBytes(at.previous, frame))
 }
 
 /** A skip over `count` offsets from `first`; `chain` is that of the last frame it replaces. */
-export const sealSkip = (at: Position & { readonly count: number; readonly cause: SkipCause; readonly chain: Chain }, stamp: Stamp): Buffer => {
-  const frame = layOut(at, stamp, { kind: 1, codec: 0, cause: SKIP_CAUSES.indexOf(at.cause), count: at.count, plainLength: 0, body: Buffer.alloc(0) })
+export const sealSkip = (
+  at: Position & { readonly count: number; readonly cause: SkipCause; readonly chain: Chain },
+  stamp: Stamp,
+): Buffer => {
+  const frame = layOut(at, stamp, {
+    kind: 1,
+    codec: 0,
+    cause: SKIP_CAUSES.indexOf(at.cause),
+    count: at.count,
+    plainLength: 0,
+    body: Buffer.alloc(0),
+  })
   return finish(frame, Buffer.from(at.chain, 'hex'))
 }
 
@@ -152,10 +174,17 @@ const finish = (frame: Buffer, chain: Buffer): Buffer => {
 }
 
 const chainBytes = (previous: Chain, frame: Buffer): Buffer =>
-  createHash('sha256').update(previous, 'hex').update(frame.subarray(0, 4)).update(frame.subarray(8, 58)).update(frame.subarray(74)).digest().subarray(0, 16)
+  createHash('sha256')
+    .update(previous, 'hex')
+    .update(frame.subarray(0, 4))
+    .update(frame.subarray(8, 58))
+    .update(frame.subarray(74))
+    .digest()
+    .subarray(0, 16)
 
 /** What a frame's chain must be if it follows `previous`. */
-export const chainAfter = (previous: Chain, frame: Buffer): Chain => chainBytes(previous, frame).toString('hex') as Chain
+export const chainAfter = (previous: Chain, frame: Buffer): Chain =>
+  chainBytes(previous, frame).toString('hex') as Chain
 
 /** Reads and checks the header alone. Throws FrameError. */
 export const readHeader = (frame: Buffer): FrameHeader => {
@@ -164,22 +193,26 @@ export const readHeader = (frame: Buffer): FrameHeader => {
   if (frame[2] !== VERSION) return malformed(`version ${frame[2]}, known is ${VERSION}`)
   const kindCodec = frame[3] ?? 0
   const codec = CODECS[kindCodec & 15] ?? malformed(`codec ${kindCodec & 15}`)
-  const kind = kindCodec >> 4 === 0 ? 'data' : kindCodec >> 4 === 1 ? 'skip' : malformed(`kind ${kindCodec >> 4}`)
+  const kind =
+    kindCodec >> 4 === 0 ? 'data' : kindCodec >> 4 === 1 ? 'skip' : malformed(`kind ${kindCodec >> 4}`)
   const length = frame.readUInt32BE(8)
   if (length > FRAME_BYTES_MAX) return malformed(`${length} bytes, at most ${FRAME_BYTES_MAX}`)
   const nameLength = frame[74] ?? 0
-  if (length < FIXED + nameLength || frame.length < FIXED + nameLength) return malformed('shorter than its stream name')
+  if (length < FIXED + nameLength || frame.length < FIXED + nameLength)
+    return malformed('shorter than its stream name')
   const bodyLength = frame.readUInt32BE(12)
   if (bodyLength > FRAME_BYTES_MAX) return malformed(`a body of ${bodyLength} bytes`)
   const first = frame.readUIntBE(24, 6)
   const count = frame.readUIntBE(30, 6)
-  if (first < 1 || count < 1 || first + count - 1 > OFFSET_MAX) return malformed(`offsets from ${first}, ${count} of them`)
+  if (first < 1 || count < 1 || first + count - 1 > OFFSET_MAX)
+    return malformed(`offsets from ${first}, ${count} of them`)
   if (kind === 'data' && count > 0xffff) return malformed(`${count} records`)
   const stream = frame.toString('latin1', FIXED, FIXED + nameLength)
   if (!isStreamName(stream)) return malformed('no stream name')
   return {
     kind,
-    cause: kind === 'skip' ? (SKIP_CAUSES[frame[43] ?? 0] ?? malformed(`skip cause ${frame[43]}`)) : undefined,
+    cause:
+      kind === 'skip' ? (SKIP_CAUSES[frame[43] ?? 0] ?? malformed(`skip cause ${frame[43]}`)) : undefined,
     codec,
     crc: frame.readUInt32BE(4),
     length,
@@ -207,7 +240,8 @@ export const readRecords = (frame: Buffer, header: FrameHeader = readHeader(fram
   try {
     const packed = frame.subarray(FIXED + header.stream.length, header.length)
     const body = decompress(packed, header)
-    if (body.length !== header.bodyLength) return malformed(`a body of ${body.length} bytes, announced ${header.bodyLength}`)
+    if (body.length !== header.bodyLength)
+      return malformed(`a body of ${body.length} bytes, announced ${header.bodyLength}`)
     return readBody(body, header)
   } catch (thrown) {
     if (thrown instanceof FrameError) throw thrown
@@ -242,7 +276,8 @@ const decompress = (packed: Buffer, { codec, bodyLength }: FrameHeader): Buffer 
 /** Node has zstd from 22.15 on; before that frames are never sealed with it. */
 const zstd = () => {
   const { zstdCompressSync, zstdDecompressSync } = zlib as ZstdApi
-  if (zstdCompressSync === undefined || zstdDecompressSync === undefined) return malformed('this runtime has no zstd')
+  if (zstdCompressSync === undefined || zstdDecompressSync === undefined)
+    return malformed('this runtime has no zstd')
   return {
     compress: (plain: Buffer) => zstdCompressSync(plain),
     decompress: (packed: Buffer, maxOutputLength: number) => zstdDecompressSync(packed, { maxOutputLength }),

@@ -1,8 +1,8 @@
 // The conversation that frames ride on: the edge's hello and the cloud's mark.
 
 import { z } from 'zod'
-import { bootIdSchema, chainSchema, epochSchema, offsetSchema, streamNameSchema } from './ids.ts'
 import { CLOCK_QUALITIES } from './frame.ts'
+import { bootIdSchema, chainSchema, epochSchema, offsetSchema, streamNameSchema } from './ids.ts'
 
 export const PROTOCOL_VERSION = 1
 /** A hello or mark above this is refused unread: 256 streams of generous names need 60 KB. */
@@ -36,7 +36,12 @@ export const helloSchema = z.strictObject({
   streams: z.array(helloStreamSchema).min(1).max(STREAMS_MAX),
 })
 
-export const markStreamSchema = z.strictObject({ name: streamNameSchema, epoch: epochSchema, offset: offsetSchema, chain: chainSchema })
+export const markStreamSchema = z.strictObject({
+  name: streamNameSchema,
+  epoch: epochSchema,
+  offset: offsetSchema,
+  chain: chainSchema,
+})
 
 export const markSchema = z.strictObject({
   /** Set in the answer to a hello, absent in the marks that follow. */
@@ -54,19 +59,26 @@ export type MarkStream = z.output<typeof markStreamSchema>
 export type Mark = z.output<typeof markSchema>
 
 /** What is wrong, in words, or the parsed value. */
-export type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly because: string }
+export type Parsed<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly because: string }
 
-const parseJson = <T>(schema: z.ZodType<T>) => (bytes: Uint8Array): Parsed<T> => {
-  if (bytes.length > HELLO_BYTES_MAX) return { ok: false, because: `${bytes.length} bytes, at most ${HELLO_BYTES_MAX}` }
-  let value: unknown
-  try {
-    value = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'))
-  } catch {
-    return { ok: false, because: 'not JSON' }
+const parseJson =
+  <T>(schema: z.ZodType<T>) =>
+  (bytes: Uint8Array): Parsed<T> => {
+    if (bytes.length > HELLO_BYTES_MAX)
+      return { ok: false, because: `${bytes.length} bytes, at most ${HELLO_BYTES_MAX}` }
+    let value: unknown
+    try {
+      value = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'))
+    } catch {
+      return { ok: false, because: 'not JSON' }
+    }
+    const parsed = schema.safeParse(value)
+    return parsed.success
+      ? { ok: true, value: parsed.data }
+      : { ok: false, because: z.prettifyError(parsed.error) }
   }
-  const parsed = schema.safeParse(value)
-  return parsed.success ? { ok: true, value: parsed.data } : { ok: false, because: z.prettifyError(parsed.error) }
-}
 
 export const parseHello = parseJson(helloSchema)
 export const parseMark = parseJson(markSchema)

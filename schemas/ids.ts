@@ -28,23 +28,40 @@ export const OFFSET_MAX = 2 ** 48 - 1
 export const CHAIN_ZERO = '0'.repeat(32) as Chain
 
 export const offset = (value: number): Offset => {
-  if (!Number.isInteger(value) || value < 0 || value > OFFSET_MAX) throw new RangeError(`not an offset: ${value}`)
+  if (!Number.isInteger(value) || value < 0 || value > OFFSET_MAX)
+    throw new RangeError(`not an offset: ${value}`)
   return value as Offset
 }
 
 const named = <T>(pattern: RegExp, what: string) =>
-  z.string().regex(pattern, `must be ${what}`).transform(text => text as T)
+  z
+    .string()
+    .regex(pattern, `must be ${what}`)
+    .transform(text => text as T)
 
-export const gatewayIdSchema = named<GatewayId>(/^[a-z0-9][a-z0-9-]{0,62}$/, 'lower-case letters, digits and dashes, at most 63')
-export const channelIdSchema = named<ChannelId>(/^[A-Za-z0-9][A-Za-z0-9-]{0,62}$/, 'letters, digits and dashes, at most 63')
+export const gatewayIdSchema = named<GatewayId>(
+  /^[a-z0-9][a-z0-9-]{0,62}$/,
+  'lower-case letters, digits and dashes, at most 63',
+)
+export const channelIdSchema = named<ChannelId>(
+  /^[A-Za-z0-9][A-Za-z0-9-]{0,62}$/,
+  'letters, digits and dashes, at most 63',
+)
 const STREAM_NAME = /^[a-z][a-z0-9-]{0,31}$/
 /** As the schema, for places that ask once a frame. */
 export const isStreamName = (text: string): text is StreamName => STREAM_NAME.test(text)
-export const streamNameSchema = named<StreamName>(STREAM_NAME, 'lower-case letters, digits and dashes, at most 32, starting with a letter')
+export const streamNameSchema = named<StreamName>(
+  STREAM_NAME,
+  'lower-case letters, digits and dashes, at most 32, starting with a letter',
+)
 export const epochSchema = named<Epoch>(/^[0-9a-f]{16}$/, '16 hex digits')
 export const bootIdSchema = named<BootId>(/^[0-9a-f]{16}$/, '16 hex digits')
 export const chainSchema = named<Chain>(/^[0-9a-f]{32}$/, '32 hex digits')
-export const offsetSchema = z.int().min(0).max(OFFSET_MAX).transform(value => value as Offset)
+export const offsetSchema = z
+  .int()
+  .min(0)
+  .max(OFFSET_MAX)
+  .transform(value => value as Offset)
 
 export const gatewayId = (text: string): GatewayId => gatewayIdSchema.parse(text)
 export const streamName = (text: string): StreamName => streamNameSchema.parse(text)

@@ -101,7 +101,8 @@ export const writeBody = (records: readonly TakenRecord[], sealedMonoMs: number)
   return out
 }
 
-const elapsed = (fromMs: number, toMs: number): number => Math.min(U32_MAX, Math.max(0, Math.round(toMs - fromMs)))
+const elapsed = (fromMs: number, toMs: number): number =>
+  Math.min(U32_MAX, Math.max(0, Math.round(toMs - fromMs)))
 
 export interface BodyContext {
   readonly count: number

@@ -56,11 +56,14 @@ export const parseUp = (topic: string): UpTopic | undefined => {
 }
 
 /** A gateway publishes under its own name only. */
-export const mayGatewayPublish = (gateway: GatewayId, topic: string): boolean => parseUp(topic)?.gateway === gateway
+export const mayGatewayPublish = (gateway: GatewayId, topic: string): boolean =>
+  parseUp(topic)?.gateway === gateway
 
 /** A gateway hears its own downlink and the call to all; no wildcard crosses into another's. */
 export const mayGatewaySubscribe = (gateway: GatewayId, filter: string): boolean =>
-  filter === down.whoAll() || filter === down.everything(gateway) || filter.startsWith(`${ROOT}/${gateway}/down/`) && !/[+#]/.test(filter)
+  filter === down.whoAll() ||
+  filter === down.everything(gateway) ||
+  (filter.startsWith(`${ROOT}/${gateway}/down/`) && !/[+#]/.test(filter))
 
 /** Topics on the edge's local broker that are never device data. */
 const RESERVED_LOCAL = ['commands', 'heartbeat', ROOT]
@@ -92,13 +95,20 @@ export const filterMatches = (filter: string, topic: string): boolean => {
   const given = topic.split('/')
   for (const [i, level] of wanted.entries()) {
     if (level === '#') return i === wanted.length - 1
-    if (level !== '+' && level !== given[i] || given[i] === undefined) return false
+    if ((level !== '+' && level !== given[i]) || given[i] === undefined) return false
   }
   return wanted.length === given.length
 }
 
 export const isFilter = (filter: string): boolean => {
   const levels = filter.split('/')
-  return filter !== '' && filter.length <= TOPIC_BYTES_MAX && !filter.includes('\0') && levels.length <= TOPIC_LEVELS_MAX &&
-    levels.every((level, i) => level === '+' || level === '#' && i === levels.length - 1 || !/[+#]/.test(level))
+  return (
+    filter !== '' &&
+    filter.length <= TOPIC_BYTES_MAX &&
+    !filter.includes('\0') &&
+    levels.length <= TOPIC_LEVELS_MAX &&
+    levels.every(
+      (level, i) => level === '+' || (level === '#' && i === levels.length - 1) || !/[+#]/.test(level),
+    )
+  )
 }

@@ -14,13 +14,22 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   bench: ['schemas', 'streams', 'edge', 'cloud'],
 }
 const ALL = Object.keys(MAY_IMPORT)
-const sourcesOf = (folders: readonly string[]) => folders.flatMap(folder =>
-  readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.ts')).map(file => `${folder}/${file}`))
+const sourcesOf = (folders: readonly string[]) =>
+  folders.flatMap(folder =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter(file => file.endsWith('.ts'))
+      .map(file => `${folder}/${file}`),
+  )
 const read = (file: string) => readFileSync(file, 'utf8')
 /** Without comments and texts, in which anything may be said. */
-const code = (file: string) => read(file).replace(/\/\*[\s\S]*?\*\/|(^|\s)\/\/.*$/gm, '$1').replace(/'(?:[^'\\\n]|\\.)*'/g, "''")
+const code = (file: string) =>
+  read(file)
+    .replace(/\/\*[\s\S]*?\*\/|(^|\s)\/\/.*$/gm, '$1')
+    .replace(/'(?:[^'\\\n]|\\.)*'/g, "''")
 const importsOf = (file: string) =>
-  [...read(file).matchAll(/(?:from|import)\s+'(\.{1,2}\/[^']+)'/g)].map(([, target = '']) => normalize(join(dirname(file), target)))
+  [...read(file).matchAll(/(?:from|import)\s+'(\.{1,2}\/[^']+)'/g)].map(([, target = '']) =>
+    normalize(join(dirname(file), target)),
+  )
 
 test('imports point inwards', () => {
   for (const file of sourcesOf(ALL)) {
@@ -38,7 +47,10 @@ test('concerns never import each other: only main and compose know them all', ()
     if (rest.length === 0) continue
     for (const target of importsOf(file)) {
       const [toTop, toConcern, ...toRest] = target.split('/')
-      assert.ok(toTop !== top || toRest.length === 0 || toConcern === concern, `${file} must not import ${target}`)
+      assert.ok(
+        toTop !== top || toRest.length === 0 || toConcern === concern,
+        `${file} must not import ${target}`,
+      )
     }
   }
 })
@@ -81,20 +93,44 @@ test('no default exports, no barrels', () => {
 })
 
 test('the top level is what the design says', () => {
-  const allowed = new Set([...ALL, 'test', 'node_modules', 'dist', '.git', '.ci', '.gitignore', '.headgate',
-    'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', 'biome.json',
-    'README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', 'LICENSE'])
+  const allowed = new Set([
+    ...ALL,
+    'test',
+    'node_modules',
+    'dist',
+    '.git',
+    '.ci',
+    '.gitignore',
+    '.headgate',
+    'package.json',
+    'package-lock.json',
+    'tsconfig.json',
+    'tsconfig.build.json',
+    'biome.json',
+    'README.md',
+    'ARCHITECTURE.md',
+    'CONTRIBUTING.md',
+    'CHANGELOG.md',
+    'SECURITY.md',
+    'LICENSE',
+  ])
   for (const name of readdirSync('.')) assert.ok(allowed.has(name), `${name} does not belong here`)
 })
 
 test('every package is pinned, and the version stands once', () => {
-  const { version, dependencies, devDependencies } = JSON.parse(read('package.json')) as Record<'version', string> & Record<string, Record<string, string>>
+  const { version, dependencies, devDependencies } = JSON.parse(read('package.json')) as Record<
+    'version',
+    string
+  > &
+    Record<string, Record<string, string>>
   assert.is(version, VERSION)
-  for (const [name, range] of Object.entries({ ...dependencies, ...devDependencies })) assert.match(range, /^\d+\.\d+\.\d+$/, name)
+  for (const [name, range] of Object.entries({ ...dependencies, ...devDependencies }))
+    assert.match(range, /^\d+\.\d+\.\d+$/, name)
 })
 
-test('the programs\' shims can be run', () => {
-  for (const file of ['edge/headgate-edge.js', 'cloud/headgate-cloud.js', '.ci/run']) assert.ok(statSync(file).mode & 0o100, file)
+test("the programs' shims can be run", () => {
+  for (const file of ['edge/headgate-edge.js', 'cloud/headgate-cloud.js', '.ci/run'])
+    assert.ok(statSync(file).mode & 0o100, file)
 })
 
 test.run()

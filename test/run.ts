@@ -21,22 +21,39 @@ interface Outcome {
 const runFile = (file: string): Promise<Outcome> =>
   new Promise(resolve => {
     const startedMs = performance.now()
-    const child = spawn(process.execPath, ['--import', 'tsx', file], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, FORCE_COLOR: '0' } })
+    const child = spawn(process.execPath, ['--import', 'tsx', file], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, FORCE_COLOR: '0' },
+    })
     let output = ''
     const limit = setTimeout(() => {
       output += `\nended after ${FILE_MS_MAX} ms\n`
       child.kill('SIGKILL')
     }, FILE_MS_MAX)
-    child.stdout.on('data', chunk => { output += String(chunk) })
-    child.stderr.on('data', chunk => { output += String(chunk) })
+    child.stdout.on('data', chunk => {
+      output += String(chunk)
+    })
+    child.stderr.on('data', chunk => {
+      output += String(chunk)
+    })
     child.on('close', code => {
       clearTimeout(limit)
       // A file may hold several suites: each prints a summary.
-      const sum = (label: string) => [...output.matchAll(new RegExp(`^\\s*${label}:\\s+(\\d+)`, 'gm'))].reduce((total, [, n]) => total + Number(n), 0)
+      const sum = (label: string) =>
+        [...output.matchAll(new RegExp(`^\\s*${label}:\\s+(\\d+)`, 'gm'))].reduce(
+          (total, [, n]) => total + Number(n),
+          0,
+        )
       const total = sum('Total')
       const passed = sum('Passed')
       const isGreen = code === 0 && total > 0 && passed === total
-      resolve({ file, passed, failed: isGreen ? 0 : Math.max(1, total - passed), output, elapsedMs: performance.now() - startedMs })
+      resolve({
+        file,
+        passed,
+        failed: isGreen ? 0 : Math.max(1, total - passed),
+        output,
+        elapsedMs: performance.now() - startedMs,
+      })
     })
   })
 
@@ -53,15 +70,23 @@ const runAll = async (queue: string[], workers: number): Promise<void> => {
     for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
       const outcome = await runFile(file)
       outcomes.push(outcome)
-      console.log(`${outcome.failed === 0 ? 'ok  ' : 'FAIL'} ${file} (${outcome.passed} in ${(outcome.elapsedMs / 1_000).toFixed(1)} s)`)
+      console.log(
+        `${outcome.failed === 0 ? 'ok  ' : 'FAIL'} ${file} (${outcome.passed} in ${(outcome.elapsedMs / 1_000).toFixed(1)} s)`,
+      )
       if (outcome.failed > 0) console.log(outcome.output)
     }
   }
   await Promise.all(Array.from({ length: workers }, work))
 }
 
-await runAll(files.filter(file => !ALONE.test(file)), availableParallelism())
-await runAll(files.filter(file => ALONE.test(file)), 1)
+await runAll(
+  files.filter(file => !ALONE.test(file)),
+  availableParallelism(),
+)
+await runAll(
+  files.filter(file => ALONE.test(file)),
+  1,
+)
 
 const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0)
 const failed = outcomes.reduce((sum, outcome) => sum + outcome.failed, 0)

@@ -7,9 +7,6 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { fault } from '../../streams/run/fault.ts'
 
 const LOOPBACK_NAMES = new Set(['localhost', '127.0.0.1', '[::1]'])
-const LOOPBACK_ADDRESSES = new Set(['localhost', '127.0.0.1', '::1'])
-
-export const isLoopback = (host: string): boolean => LOOPBACK_ADDRESSES.has(host)
 
 const hostnameOf = (host: string): string => host.replace(/:\d+$/, '').toLowerCase()
 

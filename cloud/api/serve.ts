@@ -13,10 +13,11 @@ import {
   type ZodTypeProvider,
 } from 'fastify-type-provider-zod'
 import { Observable, Subject } from 'rxjs'
+import { isLoopback } from '../../schemas/address.ts'
 import { fault, reasonOf } from '../../streams/run/fault.ts'
 import type { Notice } from '../../streams/run/supervise.ts'
 import { errorHandler, notFound } from './errors.ts'
-import { guard, isLoopback } from './guard.ts'
+import { guard } from './guard.ts'
 import { namedCursors } from './named-cursors.ts'
 import { recordPages } from './pages.ts'
 import type { ApiOptions } from './ports.ts'

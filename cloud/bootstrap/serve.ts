@@ -6,6 +6,7 @@ import rateLimit from '@fastify/rate-limit'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { concatMap, firstValueFrom, map, Observable } from 'rxjs'
 import { z } from 'zod'
+import { formatAddress } from '../../schemas/address.ts'
 import {
   ENROL_BODY_BYTES_MAX,
   ENROL_PATH,
@@ -13,7 +14,6 @@ import {
   type EnrolReply,
   enrolRequestSchema,
   type FirstConfig,
-  formatAddress,
 } from '../../schemas/enrolment.ts'
 import type { Clock } from '../../streams/run/clock.ts'
 import { fault, isFault, reasonOf } from '../../streams/run/fault.ts'
@@ -62,7 +62,7 @@ export const serveEnrolment = (options: ServeEnrolment): Observable<EnrolmentNot
   })
 
 const listenFault = (listen: ServeEnrolment['listen'], thrown: unknown) => {
-  const facts = { address: formatAddress(listen), key: 'enrolment.listen', because: reasonOf(thrown) }
+  const facts = { address: formatAddress(listen), key: 'enrolment.port', because: reasonOf(thrown) }
   if (!(thrown instanceof Error && 'code' in thrown)) return thrown
   return fault(thrown.code === 'EADDRINUSE' ? 'port_in_use' : 'listen_failed', facts, thrown)
 }

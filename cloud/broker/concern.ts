@@ -1,6 +1,6 @@
 // The gateways' broker as a concern: listens, and tells the others who came and went.
 
-import { type Observable, map, takeUntil, tap } from 'rxjs'
+import { map, type Observable, takeUntil, tap } from 'rxjs'
 import { gatewayId } from '../../schemas/ids.ts'
 import type { BrokerState } from '../../streams/mqtt/broker.ts'
 import { unreachable } from '../../streams/run/fault.ts'
@@ -9,14 +9,15 @@ import type { CloudContext, Uplink } from '../context.ts'
 
 export const gatewayBroker: Concern<CloudContext> = {
   name: 'broker',
-  run: ({ broker, uplink$, stop$ }): Observable<Notice> => broker.run$.pipe(
-    tap(state => {
-      const told = uplinkOf(state)
-      if (told !== undefined) uplink$.next(told)
-    }),
-    map(noticeOf),
-    takeUntil(stop$),
-  ),
+  run: ({ broker, uplink$, stop$ }): Observable<Notice> =>
+    broker.run$.pipe(
+      tap(state => {
+        const told = uplinkOf(state)
+        if (told !== undefined) uplink$.next(told)
+      }),
+      map(noticeOf),
+      takeUntil(stop$),
+    ),
 }
 
 const uplinkOf = (state: BrokerState): Uplink | undefined => {
@@ -33,11 +34,19 @@ const noticeOf = (state: BrokerState): Notice => {
     case 'listening':
       return { kind: 'state', what: 'listening', facts: { address: `${state.host}:${state.port}` } }
     case 'connected':
-      return { kind: 'progress', what: state.peer.certificate?.resumed ? 'connected_resumed' : 'connected', count: 1 }
+      return {
+        kind: 'progress',
+        what: state.peer.certificate?.resumed ? 'connected_resumed' : 'connected',
+        count: 1,
+      }
     case 'disconnected':
       return { kind: 'progress', what: 'disconnected', count: 1 }
     case 'refused':
-      return { kind: 'rejected', what: `connection_${state.code}`, reason: `${state.address}: ${state.because}` }
+      return {
+        kind: 'rejected',
+        what: `connection_${state.code}`,
+        reason: `${state.address}: ${state.because}`,
+      }
     default:
       return unreachable(state)
   }

@@ -31,7 +31,12 @@ export interface BatchesOptions {
 }
 
 /** Open while subscribed. */
-export const openBatches = ({ log, class: logClass, committed, failed }: BatchesOptions): Observable<Batches> =>
+export const openBatches = ({
+  log,
+  class: logClass,
+  committed,
+  failed,
+}: BatchesOptions): Observable<Batches> =>
   new Observable(subscriber => {
     const held = new Subscription()
     let next: Batch = { bodies: [], moved: new Map() }
@@ -44,22 +49,29 @@ export const openBatches = ({ log, class: logClass, committed, failed }: Batches
       running = true
       const batch = next
       next = { bodies: [], moved: new Map() }
-      const marks = [...batch.moved].map(([{ gateway, stream, epoch }, position]) => ({ gateway, stream, epoch, ...position }))
-      held.add(log.append(logClass, batch.bodies, marks).subscribe({
-        complete: () => {
-          running = false
-          committed(batch)
-          start()
-        },
-        error: thrown => {
-          running = false
-          const behind = next
-          // Frames have lost their place; events have none to lose.
-          next = { bodies: behind.bodies.filter(body => body.kind === 'event'), moved: new Map() }
-          failed([batch, behind], thrown)
-          start()
-        },
+      const marks = [...batch.moved].map(([{ gateway, stream, epoch }, position]) => ({
+        gateway,
+        stream,
+        epoch,
+        ...position,
       }))
+      held.add(
+        log.append(logClass, batch.bodies, marks).subscribe({
+          complete: () => {
+            running = false
+            committed(batch)
+            start()
+          },
+          error: thrown => {
+            running = false
+            const behind = next
+            // Frames have lost their place; events have none to lose.
+            next = { bodies: behind.bodies.filter(body => body.kind === 'event'), moved: new Map() }
+            failed([batch, behind], thrown)
+            start()
+          },
+        }),
+      )
     }
 
     subscriber.next({

@@ -1,6 +1,17 @@
 // Ingestion as a concern: marks and questions go out through the broker, what happened becomes notices.
 
-import { EMPTY, type Observable, Subject, catchError, defer, ignoreElements, map, merge, mergeMap, takeUntil } from 'rxjs'
+import {
+  catchError,
+  defer,
+  EMPTY,
+  ignoreElements,
+  map,
+  merge,
+  mergeMap,
+  type Observable,
+  Subject,
+  takeUntil,
+} from 'rxjs'
 import { down } from '../../schemas/topics.ts'
 import type { Outgoing } from '../../streams/mqtt/link.ts'
 import { isFatal, unreachable } from '../../streams/run/fault.ts'
@@ -11,30 +22,39 @@ import { type IngestionNotice, ingest } from './ingest.ts'
 
 export const ingestion: Concern<CloudContext> = {
   name: 'ingestion',
-  run: ({ log, clock, broker, uplink$, settings, stop$, record, run, version }): Observable<Notice> => defer(() => {
-    const outgoing$ = new Subject<{ readonly to: string; readonly message: Outgoing }>()
-    const notices$ = ingest({
-      log,
-      clock,
-      uplink$,
-      credit: { ...CREDIT_LIMITS, budgetBytes: settings.credit.budgetBytes },
-      sendMark: (gateway, payload) =>
-        outgoing$.next({ to: gateway, message: { topic: down.mark(gateway), payload, qos: 0, lane: 'live' } }),
-      sendWho: gateway =>
-        outgoing$.next({ to: gateway, message: { topic: down.who(gateway), payload: Buffer.alloc(0), qos: 1, lane: 'live' } }),
-    }).pipe(map(noticeOf))
-    const sent$ = outgoing$.pipe(
-      mergeMap(({ to, message }) => broker.send(to, message).pipe(
-        // It left in the meantime: it will say hello when it is back.
-        catchError((thrown: unknown) => {
-          if (isFatal(thrown)) throw thrown
-          return EMPTY
-        }),
-      )),
-    )
-    const started$ = record({ kind: 'cloud_started', run, version }).pipe(ignoreElements())
-    return merge(sent$, notices$, started$).pipe(takeUntil(stop$))
-  }),
+  run: ({ log, clock, broker, uplink$, settings, stop$, record, run, version }): Observable<Notice> =>
+    defer(() => {
+      const outgoing$ = new Subject<{ readonly to: string; readonly message: Outgoing }>()
+      const notices$ = ingest({
+        log,
+        clock,
+        uplink$,
+        credit: { ...CREDIT_LIMITS, budgetBytes: settings.credit.budgetBytes },
+        sendMark: (gateway, payload) =>
+          outgoing$.next({
+            to: gateway,
+            message: { topic: down.mark(gateway), payload, qos: 0, lane: 'live' },
+          }),
+        sendWho: gateway =>
+          outgoing$.next({
+            to: gateway,
+            message: { topic: down.who(gateway), payload: Buffer.alloc(0), qos: 1, lane: 'live' },
+          }),
+      }).pipe(map(noticeOf))
+      const sent$ = outgoing$.pipe(
+        mergeMap(({ to, message }) =>
+          broker.send(to, message).pipe(
+            // It left in the meantime: it will say hello when it is back.
+            catchError((thrown: unknown) => {
+              if (isFatal(thrown)) throw thrown
+              return EMPTY
+            }),
+          ),
+        ),
+      )
+      const started$ = record({ kind: 'cloud_started', run, version }).pipe(ignoreElements())
+      return merge(sent$, notices$, started$).pipe(takeUntil(stop$))
+    }),
 }
 
 const noticeOf = (notice: IngestionNotice): Notice => {
@@ -51,4 +71,3 @@ const noticeOf = (notice: IngestionNotice): Notice => {
       return unreachable(notice)
   }
 }
-

@@ -55,7 +55,10 @@ export const openCredit = (limits: CreditLimits, onServed: (gateway: GatewayId) 
     of: gateway => {
       if (!behind.has(gateway)) return limits.baseBytes
       if (!served.has(gateway)) return 0
-      return Math.max(limits.shareBytesMin, Math.min(limits.shareBytesMax, Math.floor(limits.budgetBytes / served.size)))
+      return Math.max(
+        limits.shareBytesMin,
+        Math.min(limits.shareBytesMax, Math.floor(limits.budgetBytes / served.size)),
+      )
     },
     backlog: (gateway, waitingBytes) => {
       if (waitingBytes <= limits.baseBytes) return release(gateway)

@@ -5,21 +5,29 @@
 //   once      duplicates are dropped by epoch and offset, and counted
 //   bounded   what waits for a commit is within the credit that was given
 
-import { Observable, interval } from 'rxjs'
+import { interval, Observable } from 'rxjs'
 import { unpack } from '../../schemas/bundle.ts'
 import type { CloudEvent } from '../../schemas/events.ts'
 import { FrameError } from '../../schemas/frame.ts'
-import { type Hello, type HelloStream, PROTOCOL_VERSION, encodeMark, parseHello } from '../../schemas/hello.ts'
-import { type Epoch, type GatewayId, STREAM_EVENTS, type StreamName } from '../../schemas/ids.ts'
+import {
+  encodeMark,
+  type Hello,
+  type HelloStream,
+  PROTOCOL_VERSION,
+  parseHello,
+} from '../../schemas/hello.ts'
+import { type GatewayId, STREAM_EVENTS, type StreamName } from '../../schemas/ids.ts'
 import type { CloudWriter, LogClass } from '../../streams/log/cloudlog.ts'
 import type { Position } from '../../streams/log/log.ts'
 import type { Clock } from '../../streams/run/clock.ts'
 import { type Fault, fault, isFatal, reasonOf } from '../../streams/run/fault.ts'
 import type { Uplink } from '../context.ts'
-import { type Assembler, openAssembler } from './assemble.ts'
+import { openAssembler } from './assemble.ts'
 import { type Batch, type Batches, type Held, openBatches } from './batches.ts'
 import { CREDIT_LIMITS, type CreditLimits, openCredit } from './credit.ts'
 import { receiveFrame } from './receive.ts'
+import { openRefusals } from './refusals.ts'
+import { isBehind, isSettled, placeKey, type Session, type Stream } from './session.ts'
 
 export interface IngestionPorts {
   readonly log: CloudWriter
@@ -41,63 +49,60 @@ export type IngestionNotice =
 const MARK_REPEAT_MS = 5_000
 /** A gateway is asked for a hello at most this often. */
 const WHO_MS_MIN = 1_000
-/** A gateway that sends nonsense fills one line of the log a second, with the count. */
-const REFUSED_EVENT_MS_MIN = 1_000
-
-interface Stream extends Held {
-  head: number
-  assembler: Assembler
-}
-
-interface Session {
-  readonly gateway: GatewayId
-  readonly connection: string
-  readonly streams: ReadonlyMap<StreamName, Stream>
-  waitingBytes: number
-  /** A hello whose answer waits for a commit that was running when it came. */
-  answers: string | undefined
-}
 
 /** Runs while subscribed. Errors: only what is fatal (log_unreadable and defects). */
-export const ingest = ({ log, clock, uplink$, sendMark, sendWho, credit: limits = CREDIT_LIMITS }: IngestionPorts): Observable<IngestionNotice> =>
+export const ingest = ({
+  log,
+  clock,
+  uplink$,
+  sendMark,
+  sendWho,
+  credit: limits = CREDIT_LIMITS,
+}: IngestionPorts): Observable<IngestionNotice> =>
   new Observable(subscriber => {
     const stored = log.marks()
-    const marks = new Map<string, Position>(stored.map(({ offset, chain, ...place }) => [placeKey(place), { offset, chain }]))
+    const marks = new Map<string, Position>(
+      stored.map(({ offset, chain, ...place }) => [placeKey(place), { offset, chain }]),
+    )
     const epochs = new Map(stored.map(({ gateway, stream, epoch }) => [`${gateway}\0${stream}`, epoch]))
     const sessions = new Map<GatewayId, Session>()
     /** Outlives a session until its frames are durable: a gateway that returns meanwhile must not send them twice. */
     const streams = new Map<string, Stream>()
     const askedAtMs = new Map<GatewayId, number>()
-    const refusals = new Map<GatewayId, { atMs: number; unsaid: number }>()
+    const refusals = openRefusals(clock)
     const batches = new Map<LogClass, Batches>()
     const credit = openCredit(limits, gateway => {
       const session = sessions.get(gateway)
       if (session !== undefined) sendMarks(session)
     })
 
-    const record = (event: CloudEvent): void => batches.get('events')?.add(({ bodies }) => bodies.push({ kind: 'event', event }))
+    const record = (event: CloudEvent): void =>
+      batches.get('events')?.add(({ bodies }) => bodies.push({ kind: 'event', event }))
 
-    const committed = (logClass: LogClass) => ({ bodies, moved }: Batch): void => {
-      const touched = new Set<Session>()
-      let records = 0
-      for (const [held, position] of moved) {
-        records += position.offset - held.durable.offset
-        held.durable = position
-        marks.set(placeKey(held), position)
-        const session = sessions.get(held.gateway)
-        if (session === undefined) forget(held)
-        else touched.add(session)
+    const committed =
+      (logClass: LogClass) =>
+      ({ bodies, moved }: Batch): void => {
+        const touched = new Set<Session>()
+        let records = 0
+        for (const [held, position] of moved) {
+          records += position.offset - held.durable.offset
+          held.durable = position
+          marks.set(placeKey(held), position)
+          const session = sessions.get(held.gateway)
+          if (session === undefined) forget(held)
+          else touched.add(session)
+        }
+        for (const session of touched) {
+          if ([...session.streams.values()].every(({ head, durable }) => durable.offset >= head))
+            session.waitingBytes = 0
+          credit.backlog(session.gateway, session.waitingBytes)
+          sendMarks(session)
+        }
+        if (records > 0) {
+          const bytes = bodies.reduce((sum, body) => sum + (body.kind === 'frame' ? body.frame.length : 0), 0)
+          subscriber.next({ kind: 'durable', class: logClass, records, bytes })
+        }
       }
-      for (const session of touched) {
-        if ([...session.streams.values()].every(({ head, durable }) => durable.offset >= head)) session.waitingBytes = 0
-        credit.backlog(session.gateway, session.waitingBytes)
-        sendMarks(session)
-      }
-      if (records > 0) {
-        const bytes = bodies.reduce((sum, body) => sum + (body.kind === 'frame' ? body.frame.length : 0), 0)
-        subscriber.next({ kind: 'durable', class: logClass, records, bytes })
-      }
-    }
 
     /** Nothing of it is on disk, and what followed has lost its place: these gateways begin again with a hello. */
     const failed = (lost: readonly Batch[], thrown: unknown): void => {
@@ -119,11 +124,14 @@ export const ingest = ({ log, clock, uplink$, sendMark, sendWho, credit: limits 
       if (session.answers !== undefined && !all.every(isSettled)) return
       const answers = session.answers === undefined ? {} : { answers: session.answers }
       session.answers = undefined
-      sendMark(session.gateway, encodeMark({
-        ...answers,
-        streams: all.map(({ stream, epoch, durable }) => ({ name: stream, epoch, ...durable })),
-        creditBytes: credit.of(session.gateway),
-      }))
+      sendMark(
+        session.gateway,
+        encodeMark({
+          ...answers,
+          streams: all.map(({ stream, epoch, durable }) => ({ name: stream, epoch, ...durable })),
+          creditBytes: credit.of(session.gateway),
+        }),
+      )
     }
 
     const ask = (gateway: GatewayId): void => {
@@ -135,17 +143,23 @@ export const ingest = ({ log, clock, uplink$, sendMark, sendWho, credit: limits 
 
     const refuse = (gateway: GatewayId, stream: StreamName, because: Fault): void => {
       subscriber.next({ kind: 'refused', gateway, because: because.message })
-      const said = refusals.get(gateway) ?? { atMs: Number.NEGATIVE_INFINITY, unsaid: 0 }
-      const nowMs = clock.monoMs()
-      const silent = nowMs - said.atMs < REFUSED_EVENT_MS_MIN
-      refusals.set(gateway, silent ? { ...said, unsaid: said.unsaid + 1 } : { atMs: nowMs, unsaid: 0 })
-      if (!silent) record({ kind: 'frame_refused', gateway, stream, code: because.code, because: because.message, count: said.unsaid + 1 })
+      const count = refusals.tell(gateway)
+      if (count > 0)
+        record({
+          kind: 'frame_refused',
+          gateway,
+          stream,
+          code: because.code,
+          because: because.message,
+          count,
+        })
     }
 
     const hello = (gateway: GatewayId, connection: string, payload: Buffer): void => {
       const parsed = parseHello(payload)
       const because = parsed.ok ? protocolMismatch(parsed.value) : parsed.because
-      if (!parsed.ok || because !== undefined) return refuse(gateway, STREAM_EVENTS, fault('hello_malformed', { because }))
+      if (!parsed.ok || because !== undefined)
+        return refuse(gateway, STREAM_EVENTS, fault('hello_malformed', { because }))
       const said = parsed.value
       const session: Session = {
         gateway,
@@ -156,7 +170,13 @@ export const ingest = ({ log, clock, uplink$, sendMark, sendWho, credit: limits 
       }
       sessions.set(gateway, session)
       credit.backlog(gateway, session.waitingBytes)
-      const heads = said.streams.map(({ name, epoch, tail, head, waitingBytes }) => ({ name, epoch, tail, head, waitingBytes }))
+      const heads = said.streams.map(({ name, epoch, tail, head, waitingBytes }) => ({
+        name,
+        epoch,
+        tail,
+        head,
+        waitingBytes,
+      }))
       record({ kind: 'hello', gateway, connection, version: said.version, streams: heads })
       sendMarks(session)
     }
@@ -165,7 +185,12 @@ export const ingest = ({ log, clock, uplink$, sendMark, sendWho, credit: limits 
       const place = { gateway, stream: name, epoch }
       const known = marks.get(placeKey(place))
       if (known === undefined && epochs.get(`${gateway}\0${name}`) !== epoch) {
-        record({ kind: 'epoch_began', ...place, origin: origin.offset, ...(parent === undefined ? {} : { parent }) })
+        record({
+          kind: 'epoch_began',
+          ...place,
+          origin: origin.offset,
+          ...(parent === undefined ? {} : { parent }),
+        })
         if (parent !== undefined) {
           const held = marks.get(placeKey({ gateway, stream: name, epoch: parent }))
           record({ kind: 'forked', ...place, parent, at: origin.offset, held: held?.offset ?? origin.offset })
@@ -173,7 +198,8 @@ export const ingest = ({ log, clock, uplink$, sendMark, sendWho, credit: limits 
       }
       epochs.set(`${gateway}\0${name}`, epoch)
       const at = known ?? origin
-      if (at.offset < tail - 1) record({ kind: 'mark_behind_tail', ...place, mark: at.offset, tail, chain: at.chain })
+      if (at.offset < tail - 1)
+        record({ kind: 'mark_behind_tail', ...place, mark: at.offset, tail, chain: at.chain })
       const running = streams.get(placeKey(place))
       if (running !== undefined) {
         running.head = head
@@ -188,7 +214,8 @@ export const ingest = ({ log, clock, uplink$, sendMark, sendWho, credit: limits 
     const frames = (gateway: GatewayId, connection: string, name: StreamName, payload: Buffer): void => {
       const session = sessions.get(gateway)
       const stream = session?.streams.get(name)
-      if (session === undefined || stream === undefined || session.connection !== connection) return ask(gateway)
+      if (session === undefined || stream === undefined || session.connection !== connection)
+        return ask(gateway)
       let whole: readonly Buffer[]
       try {
         whole = stream.assembler.add(unpack(payload))
@@ -220,7 +247,13 @@ export const ingest = ({ log, clock, uplink$, sendMark, sendWho, credit: limits 
       }
       if (duplicates === 0) return
       subscriber.next({ kind: 'duplicates', gateway, count: duplicates })
-      record({ kind: 'duplicates_dropped', gateway, stream: stream.stream, epoch: stream.epoch, count: duplicates })
+      record({
+        kind: 'duplicates_dropped',
+        gateway,
+        stream: stream.stream,
+        epoch: stream.epoch,
+        count: duplicates,
+      })
     }
 
     const disconnected = (gateway: GatewayId, connection: string, because: string): void => {
@@ -240,41 +273,45 @@ export const ingest = ({ log, clock, uplink$, sendMark, sendWho, credit: limits 
         case 'export':
           return frames(message.gateway, message.connection, message.stream, message.payload)
         case 'connected':
-          return record({ kind: 'connected', gateway: message.gateway, connection: message.connection, address: message.address })
+          return record({
+            kind: 'connected',
+            gateway: message.gateway,
+            connection: message.connection,
+            address: message.address,
+          })
         case 'disconnected':
           return disconnected(message.gateway, message.connection, message.because)
       }
     }
 
     for (const logClass of ['data', 'events'] as const) {
-      subscriber.add(openBatches({ log, class: logClass, committed: committed(logClass), failed })
-        .subscribe(opened => batches.set(logClass, opened)))
+      subscriber.add(
+        openBatches({ log, class: logClass, committed: committed(logClass), failed }).subscribe(opened =>
+          batches.set(logClass, opened),
+        ),
+      )
     }
-    subscriber.add(interval(MARK_REPEAT_MS, clock.scheduler).subscribe(() => {
-      for (const session of sessions.values()) if (isBehind(session)) sendMarks(session)
-    }))
-    subscriber.add(uplink$.subscribe({
-      next: message => {
-        try {
-          handle(message)
-        } catch (thrown) {
-          subscriber.error(thrown)
-        }
-      },
-      error: thrown => subscriber.error(thrown),
-      complete: () => subscriber.complete(),
-    }))
+    subscriber.add(
+      interval(MARK_REPEAT_MS, clock.scheduler).subscribe(() => {
+        for (const session of sessions.values()) if (isBehind(session)) sendMarks(session)
+      }),
+    )
+    subscriber.add(
+      uplink$.subscribe({
+        next: message => {
+          try {
+            handle(message)
+          } catch (thrown) {
+            subscriber.error(thrown)
+          }
+        },
+        error: thrown => subscriber.error(thrown),
+        complete: () => subscriber.complete(),
+      }),
+    )
   })
-
-const isSettled = ({ received, durable }: Stream): boolean => received.offset === durable.offset
-
-const isBehind = ({ streams, waitingBytes }: Session): boolean =>
-  waitingBytes > 0 || [...streams.values()].some(({ head, durable }) => durable.offset < head)
 
 const protocolMismatch = ({ protocol }: Hello): string | undefined =>
   protocol === PROTOCOL_VERSION ? undefined : `protocol ${protocol}, this cloud speaks ${PROTOCOL_VERSION}`
 
 export const classOf = (stream: StreamName): LogClass => (stream === STREAM_EVENTS ? 'events' : 'data')
-
-const placeKey = ({ gateway, stream, epoch }: { gateway: GatewayId; stream: StreamName; epoch: Epoch }): string =>
-  `${gateway}\0${stream}\0${epoch}`

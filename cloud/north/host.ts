@@ -1,6 +1,7 @@
 // The concern that runs the north side's worker thread: tells it of new heads and of its gateways' channels.
 
 import { ignoreElements, map, merge, mergeMap, type Observable, switchMap, tap, throwError } from 'rxjs'
+import { isLoopback } from '../../schemas/address.ts'
 import type { ChannelId, GatewayId } from '../../schemas/ids.ts'
 import type { CloudReader } from '../../streams/log/cloudlog.ts'
 import type { Clock } from '../../streams/run/clock.ts'
@@ -24,12 +25,10 @@ export interface NorthOptions {
   readonly backlog?: 'skip' | 'also'
 }
 
-const LOOPBACK = new Set(['localhost', '127.0.0.1', '::1'])
-
 /** Errors: listen_failed, worker_lost. */
 export const northSide = (options: NorthOptions): Observable<Notice> => {
   const { host, port, reader, logFolder, clock, channelOf, users, backlog = 'skip' } = options
-  if (!LOOPBACK.has(host)) {
+  if (!isLoopback(host)) {
     const because = 'without TLS, tokens would be readable: only loopback addresses are served for now'
     return throwError(() =>
       fault('listen_failed', { address: `${host}:${port}`, because, key: 'north.host' }),

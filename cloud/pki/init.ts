@@ -5,7 +5,13 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { defer, lastValueFrom, type Observable } from 'rxjs'
 import { fault, isFault } from '../../streams/run/fault.ts'
-import { fileExists, MODE_PRIVATE, MODE_PUBLIC, makePrivateFolder, writeWhole } from './files.ts'
+import {
+  fileExists,
+  MODE_PRIVATE,
+  MODE_PUBLIC,
+  makePrivateFolder,
+  writeWhole,
+} from '../../streams/run/files.ts'
 import { hostsOf, LOCAL_HOSTS, type Names, namesOf, sameNames } from './hosts.ts'
 import { type Chance, createCa, makeKey, namesIn } from './issue.ts'
 import {

@@ -10,7 +10,7 @@ import { defer, type Observable } from 'rxjs'
 import type { GatewayId } from '../../schemas/ids.ts'
 import type { Clock } from '../../streams/run/clock.ts'
 import { fault, reasonOf } from '../../streams/run/fault.ts'
-import { MODE_PUBLIC, modeWarning, readWanted, writeWhole } from './files.ts'
+import { MODE_PUBLIC, modeWarning, readWanted, writeWhole } from '../../streams/run/files.ts'
 import { type Names, sameNames } from './hosts.ts'
 import {
   type Chance,

@@ -3,15 +3,14 @@
 import { request } from 'node:http'
 import { connect } from 'node:tls'
 import { Observable } from 'rxjs'
+import { type Address, formatAddress } from '../../schemas/address.ts'
 import {
-  type Address,
   ENROL_PATH,
   ENROL_REPLY_BYTES_MAX,
   type EnrolReply,
   type EnrolRequest,
   enrolRefusalSchema,
   enrolReplySchema,
-  formatAddress,
 } from '../../schemas/enrolment.ts'
 import { type Fault, fault, reasonOf } from '../../streams/run/fault.ts'
 import { serverNameOf } from './trust.ts'

@@ -6,19 +6,19 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { concatMap, defer, from, map, type Observable, of, throwError, timeout } from 'rxjs'
-import {
-  type Address,
-  type EnrolReply,
-  type EnrolToken,
-  formatAddress,
-  parseAddress,
-  parseToken,
-} from '../../schemas/enrolment.ts'
+import { type Address, formatAddress, parseAddress } from '../../schemas/address.ts'
+import { type EnrolReply, type EnrolToken, parseToken } from '../../schemas/enrolment.ts'
 import type { Clock } from '../../streams/run/clock.ts'
 import { fault } from '../../streams/run/fault.ts'
+import {
+  MODE_PRIVATE,
+  makePrivateFolder,
+  readIfThere,
+  removeFiles,
+  writeWhole,
+} from '../../streams/run/files.ts'
 import { askForCertificate } from './ask.ts'
 import { keyFingerprint, makeKey, requestCertificate } from './csr.ts'
-import { MODE_PRIVATE, makePrivateFolder, readIfThere, removeFiles, writeWhole } from './files.ts'
 import { hasIdentity, type Identity, loadIdentity, storeIdentity } from './identity.ts'
 import { fetchRoot, sha256Of } from './trust.ts'
 

@@ -6,8 +6,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { addressSchema } from '../../schemas/address.ts'
 import {
-  addressSchema,
   type Channels,
   channelsSchema,
   type FirstConfig,
@@ -16,7 +16,14 @@ import {
 import { type GatewayId, gatewayIdSchema } from '../../schemas/ids.ts'
 import type { Clock } from '../../streams/run/clock.ts'
 import { fault, reasonOf } from '../../streams/run/fault.ts'
-import { MODE_PRIVATE, MODE_PUBLIC, modeWarning, readIfThere, removeFiles, writeWhole } from './files.ts'
+import {
+  MODE_PRIVATE,
+  MODE_PUBLIC,
+  modeWarning,
+  readIfThere,
+  removeFiles,
+  writeWhole,
+} from '../../streams/run/files.ts'
 
 export const IDENTITY_FILE = 'identity.json'
 const MEND = 'headgate-edge enroll TOKEN'

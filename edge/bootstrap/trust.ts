@@ -6,7 +6,7 @@ import { createHash, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { connect, type DetailedPeerCertificate } from 'node:tls'
 import { Observable } from 'rxjs'
-import { type Address, formatAddress } from '../../schemas/enrolment.ts'
+import { type Address, formatAddress } from '../../schemas/address.ts'
 import { fault, reasonOf } from '../../streams/run/fault.ts'
 
 /** Leaf, intermediates, root: no sane chain is longer. */

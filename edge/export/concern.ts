@@ -1,6 +1,17 @@
 // The uplink as a concern: what it says becomes notices, and what a person should know later becomes an event.
 
-import { type Observable, catchError, concat, ignoreElements, map, merge, mergeMap, of, takeUntil, tap } from 'rxjs'
+import {
+  catchError,
+  concat,
+  ignoreElements,
+  map,
+  merge,
+  mergeMap,
+  type Observable,
+  of,
+  takeUntil,
+  tap,
+} from 'rxjs'
 import { isFatal, reasonOf, unreachable } from '../../streams/run/fault.ts'
 import type { Concern, Notice } from '../../streams/run/supervise.ts'
 import type { EdgeContext } from '../context.ts'
@@ -17,7 +28,13 @@ export const uplinkConcern: Concern<EdgeContext> = {
       tap(state => {
         vitals.link = state
       }),
-      map((state): Notice => ({ kind: 'state', what: `link_${state.kind}`, facts: { ...state, address: settings.cloud.address } })),
+      map(
+        (state): Notice => ({
+          kind: 'state',
+          what: `link_${state.kind}`,
+          facts: { ...state, address: settings.cloud.address },
+        }),
+      ),
     )
     return merge(states$, exported$).pipe(takeUntil(stop$))
   },
@@ -47,7 +64,11 @@ const tell = (context: EdgeContext, notice: ExportNotice): Observable<Notice> =>
 }
 
 /** An event that cannot be stored is told, and is no reason to stop exporting. */
-const recorded = (context: EdgeContext, kind: string, facts: Readonly<Record<string, unknown>>): Observable<Notice> =>
+const recorded = (
+  context: EdgeContext,
+  kind: string,
+  facts: Readonly<Record<string, unknown>>,
+): Observable<Notice> =>
   context.record(kind, facts).pipe(
     ignoreElements(),
     catchError((thrown: unknown) => {

@@ -1,6 +1,6 @@
 // Drops what is older than a stream's maxAgeHours, for a declared skip.
 
-import { type Observable, catchError, concatMap, from, interval, map, of, takeUntil } from 'rxjs'
+import { catchError, concatMap, from, interval, map, type Observable, of, takeUntil } from 'rxjs'
 import type { StreamLog } from '../../streams/log/log.ts'
 import { isFatal, reasonOf } from '../../streams/run/fault.ts'
 import type { Concern, Notice } from '../../streams/run/supervise.ts'

@@ -1,18 +1,39 @@
 // The gateway's log to the cloud's: hello, marks, frames; from the start again on every connection.
 
 import {
-  EMPTY, type Observable, Subject, catchError, concat, concatMap, defer, filter, first, from, ignoreElements, map, merge,
-  mergeMap, of, repeat, share, switchMap, takeUntil, tap, throwError, timeout, timer,
+  catchError,
+  concat,
+  concatMap,
+  defer,
+  EMPTY,
+  filter,
+  first,
+  from,
+  ignoreElements,
+  map,
+  merge,
+  mergeMap,
+  type Observable,
+  of,
+  repeat,
+  Subject,
+  share,
+  switchMap,
+  takeUntil,
+  tap,
+  throwError,
+  timeout,
+  timer,
 } from 'rxjs'
-import { type Hello, type Mark, PROTOCOL_VERSION, encodeHello, parseMark } from '../../schemas/hello.ts'
-import { sealSkip, readHeader } from '../../schemas/frame.ts'
+import { readHeader, sealSkip } from '../../schemas/frame.ts'
+import { encodeHello, type Hello, type Mark, PROTOCOL_VERSION, parseMark } from '../../schemas/hello.ts'
 import type { GatewayId, StreamName } from '../../schemas/ids.ts'
 import { down, up } from '../../schemas/topics.ts'
 import type { Entry, Position, StreamLog } from '../../streams/log/log.ts'
 import type { Link } from '../../streams/mqtt/link.ts'
 import { type Clock, type Random, stampOf } from '../../streams/run/clock.ts'
 import { fault, isFatal, reasonOf } from '../../streams/run/fault.ts'
-import { type Pace, openPace } from './pace.ts'
+import { openPace, type Pace } from './pace.ts'
 import { reconcile } from './reconcile.ts'
 import { TRIM_LIMITS, type TrimLimits, trimming } from './trim.ts'
 import { type UplinkStream, uplink } from './uplink.ts'
@@ -30,7 +51,13 @@ export interface ExportOptions {
 
 export type ExportNotice =
   | { readonly kind: 'greeted'; readonly connection: string }
-  | { readonly kind: 'marked'; readonly stream: StreamName; readonly at: Position; readonly bytes: number; readonly rate: number }
+  | {
+      readonly kind: 'marked'
+      readonly stream: StreamName
+      readonly at: Position
+      readonly bytes: number
+      readonly rate: number
+    }
   | { readonly kind: 'declared'; readonly stream: StreamName; readonly first: number; readonly last: number }
   | { readonly kind: 'forked'; readonly stream: StreamName; readonly because: string; readonly epoch: string }
   | { readonly kind: 'mark_refused'; readonly stream: StreamName; readonly because: string }
@@ -49,13 +76,19 @@ export const exportLog = (options: ExportOptions): Observable<ExportNotice> =>
     const who$ = new Subject<void>()
     // Subscribed beside the connections, so that the broker knows the filters before the link calls itself up.
     const downlink$ = merge(
-      link.messages(down.mark(gateway)).pipe(mergeMap(({ payload }) => {
-        const mark = parseMark(payload)
-        if (!mark.ok) return of({ kind: 'interrupted', because: `malformed mark: ${mark.because}` } as const)
-        marks$.next(mark.value)
-        return EMPTY
-      })),
-      merge(link.messages(down.who(gateway)), link.messages(down.whoAll())).pipe(tap(() => who$.next()), ignoreElements()),
+      link.messages(down.mark(gateway)).pipe(
+        mergeMap(({ payload }) => {
+          const mark = parseMark(payload)
+          if (!mark.ok)
+            return of({ kind: 'interrupted', because: `malformed mark: ${mark.because}` } as const)
+          marks$.next(mark.value)
+          return EMPTY
+        }),
+      ),
+      merge(link.messages(down.who(gateway)), link.messages(down.whoAll())).pipe(
+        tap(() => who$.next()),
+        ignoreElements(),
+      ),
     )
     const sessions$ = link.state$.pipe(
       switchMap(state => (state.kind === 'up' ? sessions(options, marks$, who$) : EMPTY)),
@@ -64,7 +97,11 @@ export const exportLog = (options: ExportOptions): Observable<ExportNotice> =>
   })
 
 /** One after another on the same connection, until it ends. */
-const sessions = (options: ExportOptions, marks$: Observable<Mark>, who$: Observable<void>): Observable<ExportNotice> => {
+const sessions = (
+  options: ExportOptions,
+  marks$: Observable<Mark>,
+  who$: Observable<void>,
+): Observable<ExportNotice> => {
   const pause$ = (): Observable<unknown> => timer(HELLO_MS_MIN, options.clock.scheduler)
   // The pace outlives a session: the way to the cloud is the same.
   const pace = openPace()
@@ -84,15 +121,20 @@ const session = (options: ExportOptions, pace: Pace, marks$: Observable<Mark>): 
     const connection = options.random.bytes(8).toString('hex')
     return concat(
       from(unfinished).pipe(concatMap(log => log.fork().pipe(ignoreElements()))),
-      greet(options, connection, marks$).pipe(concatMap(mark => concat(
-        of({ kind: 'greeted', connection } as const),
-        answered(options, pace, mark, marks$),
-      ))),
+      greet(options, connection, marks$).pipe(
+        concatMap(mark =>
+          concat(of({ kind: 'greeted', connection } as const), answered(options, pace, mark, marks$)),
+        ),
+      ),
     )
   })
 
 /** Says hello and waits for the answer to it. Errors: link_lost. */
-const greet = ({ gateway, version, link, clock, streams }: ExportOptions, connection: string, marks$: Observable<Mark>): Observable<Mark> => {
+const greet = (
+  { gateway, version, link, clock, streams }: ExportOptions,
+  connection: string,
+  marks$: Observable<Mark>,
+): Observable<Mark> => {
   const hello: Hello = {
     protocol: PROTOCOL_VERSION,
     version,
@@ -103,7 +145,16 @@ const greet = ({ gateway, version, link, clock, streams }: ExportOptions, connec
       const { name, epoch, origin, parent, tail, head, bytes } = log.state()
       const mark = log.marked()
       const waitingBytes = Math.ceil(bytes * ((head - mark.offset) / Math.max(1, head - tail + 1)))
-      return { name, epoch, origin, ...(parent === undefined ? {} : { parent }), tail, head, mark, waitingBytes }
+      return {
+        name,
+        epoch,
+        origin,
+        ...(parent === undefined ? {} : { parent }),
+        tail,
+        head,
+        mark,
+        waitingBytes,
+      }
     }),
   }
   const sent$ = link.publish({ topic: up.hello(gateway), payload: encodeHello(hello), qos: 1, lane: 'live' })
@@ -112,12 +163,18 @@ const greet = ({ gateway, version, link, clock, streams }: ExportOptions, connec
     timeout({
       each: PROGRESS_MS_MAX,
       scheduler: clock.scheduler,
-      with: () => throwError(() => fault('link_lost', { address: 'the cloud', because: 'no answer to the hello' })),
+      with: () =>
+        throwError(() => fault('link_lost', { address: 'the cloud', because: 'no answer to the hello' })),
     }),
   )
 }
 
-const answered = (options: ExportOptions, pace: Pace, mark: Mark, marks$: Observable<Mark>): Observable<ExportNotice> =>
+const answered = (
+  options: ExportOptions,
+  pace: Pace,
+  mark: Mark,
+  marks$: Observable<Mark>,
+): Observable<ExportNotice> =>
   defer(() => {
     const notices: ExportNotice[] = []
     const ready: UplinkStream[] = []
@@ -125,9 +182,10 @@ const answered = (options: ExportOptions, pace: Pace, mark: Mark, marks$: Observ
     for (const log of options.streams) {
       const stream = log.name
       const theirs = mark.streams.find(({ name }) => name === stream)
-      const found = theirs === undefined
-        ? { kind: 'refuse', because: 'the answer does not name it' } as const
-        : reconcile(log.state(), offset => log.chainAt(offset), theirs)
+      const found =
+        theirs === undefined
+          ? ({ kind: 'refuse', because: 'the answer does not name it' } as const)
+          : reconcile(log.state(), offset => log.chainAt(offset), theirs)
       switch (found.kind) {
         case 'resume':
           log.noteMark(found.after)
@@ -136,12 +194,19 @@ const answered = (options: ExportOptions, pace: Pace, mark: Mark, marks$: Observ
         case 'declare': {
           const declared = declare(options, log, found.first, found.through)
           notices.push({ kind: 'declared', stream, first: found.first, last: found.through.offset })
-          const start = { offset: (found.first - 1) as Position['offset'], chain: theirs?.chain ?? found.through.chain }
+          const start = {
+            offset: (found.first - 1) as Position['offset'],
+            chain: theirs?.chain ?? found.through.chain,
+          }
           ready.push({ log, start, after: found.through, declared })
           break
         }
         case 'fork':
-          forks.push(log.fork().pipe(map(({ epoch }) => ({ kind: 'forked', stream, because: found.because, epoch }) as const)))
+          forks.push(
+            log
+              .fork()
+              .pipe(map(({ epoch }) => ({ kind: 'forked', stream, because: found.because, epoch }) as const)),
+          )
           break
         case 'refuse':
           notices.push({ kind: 'mark_refused', stream, because: found.because })
@@ -152,28 +217,59 @@ const answered = (options: ExportOptions, pace: Pace, mark: Mark, marks$: Observ
     return concat(from(notices), send(options, pace, ready, mark, marks$))
   })
 
-const declare = ({ clock }: ExportOptions, log: StreamLog, first: Position['offset'], through: Position): Entry => {
+const declare = (
+  { clock }: ExportOptions,
+  log: StreamLog,
+  first: Position['offset'],
+  through: Position,
+): Entry => {
   const { name: stream, epoch } = log.state()
   const count = through.offset - first + 1
-  const bytes = sealSkip({ stream, epoch, first, count, cause: 'trimmed_after_mark', chain: through.chain }, stampOf(clock))
+  const bytes = sealSkip(
+    { stream, epoch, first, count, cause: 'trimmed_after_mark', chain: through.chain },
+    stampOf(clock),
+  )
   return { header: readHeader(bytes), bytes }
 }
 
-const send = (options: ExportOptions, pace: Pace, streams: readonly UplinkStream[], { creditBytes }: Mark, marks$: Observable<Mark>): Observable<ExportNotice> => {
+const send = (
+  options: ExportOptions,
+  pace: Pace,
+  streams: readonly UplinkStream[],
+  { creditBytes }: Mark,
+  marks$: Observable<Mark>,
+): Observable<ExportNotice> => {
   const { gateway, link, clock, trim = TRIM_LIMITS } = options
-  const landed$ = uplink({ gateway, link, clock, pace, streams, creditBytes, marks$, progressMsMax: PROGRESS_MS_MAX }).pipe(
+  const landed$ = uplink({
+    gateway,
+    link,
+    clock,
+    pace,
+    streams,
+    creditBytes,
+    marks$,
+    progressMsMax: PROGRESS_MS_MAX,
+  }).pipe(
     tap(notice => {
       if (notice.kind === 'marked') notice.log.noteMark(notice.at)
     }),
     share(),
   )
   const trims = streams.map(({ log }) => {
-    const marked$ = landed$.pipe(filter(notice => notice.kind === 'marked'), filter(notice => notice.log === log))
+    const marked$ = landed$.pipe(
+      filter(notice => notice.kind === 'marked'),
+      filter(notice => notice.log === log),
+    )
     return trimming(log, marked$, clock, trim)
   })
-  const notices$ = landed$.pipe(map((notice): ExportNotice => notice.kind === 'marked'
-    ? { kind: 'marked', stream: notice.log.name, at: notice.at, bytes: notice.bytes, rate: pace.rate() }
-    : { kind: 'mark_refused', stream: notice.log.name, because: notice.because }))
+  const notices$ = landed$.pipe(
+    map(
+      (notice): ExportNotice =>
+        notice.kind === 'marked'
+          ? { kind: 'marked', stream: notice.log.name, at: notice.at, bytes: notice.bytes, rate: pace.rate() }
+          : { kind: 'mark_refused', stream: notice.log.name, because: notice.because },
+    ),
+  )
   // The trims first: `landed$` starts with its first subscriber, and they would miss what it says at once.
   return merge(...trims, notices$)
 }

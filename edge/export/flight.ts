@@ -9,7 +9,12 @@ interface Flying {
 }
 
 export type Landing =
-  | { readonly kind: 'progress'; readonly items: readonly Sent[]; readonly bytes: number; readonly at: Position }
+  | {
+      readonly kind: 'progress'
+      readonly items: readonly Sent[]
+      readonly bytes: number
+      readonly at: Position
+    }
   /** Cumulative marks repeat themselves. */
   | { readonly kind: 'stale' }
   | { readonly kind: 'refuse'; readonly because: string }
@@ -33,7 +38,9 @@ export const openFlight = (start: Position): Flight => {
     mark: position => {
       if (position.offset < marked.offset) return { kind: 'stale' }
       if (position.offset === marked.offset) {
-        return position.chain === marked.chain ? { kind: 'stale' } : { kind: 'refuse', because: 'its chain is not ours' }
+        return position.chain === marked.chain
+          ? { kind: 'stale' }
+          : { kind: 'refuse', because: 'its chain is not ours' }
       }
       const index = flying.findIndex(item => item.position.offset >= position.offset)
       const reached = flying[index]

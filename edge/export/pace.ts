@@ -56,13 +56,22 @@ export const openPace = (limits: PaceLimits = PACE_LIMITS): Pace => {
       const elapsedMs = Math.max(1, nowMs - newest.sentAtMs)
       samples = samples.filter(({ atMs }) => nowMs - atMs < SAMPLES_MS)
       // An idle stretch is no slow link: a small sample counts only if it raises the rate.
-      samples.push({ atMs: nowMs, rate: (delivered - newest.deliveredBytes) / elapsedMs, roundTripMs: elapsedMs })
+      samples.push({
+        atMs: nowMs,
+        rate: (delivered - newest.deliveredBytes) / elapsedMs,
+        roundTripMs: elapsedMs,
+      })
       const fastest = Math.max(...samples.map(sample => sample.rate))
       rate = delivered < RATE_AT_START * 100 ? Math.max(fastest, rate) : fastest
       roundTripMs = Math.min(...samples.map(sample => sample.roundTripMs))
     },
-    windowBytes: () => Math.min(limits.windowBytesMax, Math.max(2 * limits.messageBytesMin, rate * (roundTripMs + limits.slackMs))),
-    messageBytes: () => Math.min(limits.messageBytesMax, Math.max(limits.messageBytesMin, Math.floor(rate * limits.messageMs))),
+    windowBytes: () =>
+      Math.min(
+        limits.windowBytesMax,
+        Math.max(2 * limits.messageBytesMin, rate * (roundTripMs + limits.slackMs)),
+      ),
+    messageBytes: () =>
+      Math.min(limits.messageBytesMax, Math.max(limits.messageBytesMin, Math.floor(rate * limits.messageMs))),
     rate: () => rate,
   }
 }

@@ -13,12 +13,22 @@ export type Resumption =
   | { readonly kind: 'fork'; readonly because: string }
   | { readonly kind: 'refuse'; readonly because: string }
 
-export const reconcile = (state: StreamState, chainAt: (offset: Offset) => ChainAt, mark: MarkStream): Resumption => {
-  if (mark.epoch !== state.epoch) return { kind: 'refuse', because: `it is of epoch ${mark.epoch}, ours is ${state.epoch}` }
-  if (mark.offset < state.origin.offset) return { kind: 'refuse', because: `the epoch begins behind ${state.origin.offset}` }
+export const reconcile = (
+  state: StreamState,
+  chainAt: (offset: Offset) => ChainAt,
+  mark: MarkStream,
+): Resumption => {
+  if (mark.epoch !== state.epoch)
+    return { kind: 'refuse', because: `it is of epoch ${mark.epoch}, ours is ${state.epoch}` }
+  if (mark.offset < state.origin.offset)
+    return { kind: 'refuse', because: `the epoch begins behind ${state.origin.offset}` }
   const lastGone = (state.tail - 1) as Offset
   if (mark.offset < lastGone) {
-    return { kind: 'declare', first: (mark.offset + 1) as Offset, through: { offset: lastGone, chain: knownChain(chainAt(lastGone)) } }
+    return {
+      kind: 'declare',
+      first: (mark.offset + 1) as Offset,
+      through: { offset: lastGone, chain: knownChain(chainAt(lastGone)) },
+    }
   }
   const ours = chainAt(mark.offset)
   switch (ours.kind) {

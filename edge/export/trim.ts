@@ -1,6 +1,21 @@
 // Trims a stream at its mark, in batches: each trim costs a commit, and flash wears.
 
-import { EMPTY, type Observable, catchError, defer, exhaustMap, expand, filter, ignoreElements, interval, map, merge, of, share, tap } from 'rxjs'
+import {
+  catchError,
+  defer,
+  EMPTY,
+  exhaustMap,
+  expand,
+  filter,
+  ignoreElements,
+  interval,
+  map,
+  merge,
+  type Observable,
+  of,
+  share,
+  tap,
+} from 'rxjs'
 import type { Offset } from '../../schemas/ids.ts'
 import type { Position, StreamLog } from '../../streams/log/log.ts'
 import type { Clock } from '../../streams/run/clock.ts'
@@ -32,7 +47,10 @@ export const trimming = (
       }),
       share(),
     )
-    const due$ = merge(noted$.pipe(filter(() => sinceBytes >= limits.bytes)), interval(limits.everyMs, clock.scheduler))
+    const due$ = merge(
+      noted$.pipe(filter(() => sinceBytes >= limits.bytes)),
+      interval(limits.everyMs, clock.scheduler),
+    )
     const trimmed$ = due$.pipe(
       filter(() => sinceBytes > 0),
       exhaustMap(() => {

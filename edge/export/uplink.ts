@@ -6,7 +6,7 @@
 //
 // Ends with an error when the connection does, or when nothing moves for `progressMsMax`: the session begins again.
 
-import { Observable, Subject, interval } from 'rxjs'
+import { interval, Observable, Subject } from 'rxjs'
 import { PART_HEADER_BYTES, packPart, packWhole } from '../../schemas/bundle.ts'
 import type { Mark } from '../../schemas/hello.ts'
 import type { GatewayId } from '../../schemas/ids.ts'
@@ -60,7 +60,16 @@ interface Lane {
   partAt: number
 }
 
-export const uplink = ({ gateway, link, clock, pace, streams, creditBytes, marks$, progressMsMax }: UplinkOptions): Observable<UplinkNotice> =>
+export const uplink = ({
+  gateway,
+  link,
+  clock,
+  pace,
+  streams,
+  creditBytes,
+  marks$,
+  progressMsMax,
+}: UplinkOptions): Observable<UplinkNotice> =>
   new Observable(subscriber => {
     let credit = creditBytes
     let movedAtMs = clock.monoMs()
@@ -68,16 +77,26 @@ export const uplink = ({ gateway, link, clock, pace, streams, creditBytes, marks
     let again = false
 
     const openLane = ({ log, start, after, declared }: UplinkStream): Lane => {
-      const lane: Lane = { log, flight: openFlight(start), demand$: new Subject(), queue: [], queuedBytes: 0, asked: 0, partAt: 0 }
+      const lane: Lane = {
+        log,
+        flight: openFlight(start),
+        demand$: new Subject(),
+        queue: [],
+        queuedBytes: 0,
+        asked: 0,
+        partAt: 0,
+      }
       if (declared !== undefined) enqueue(lane, declared)
-      subscriber.add(log.replay({ after: after.offset, atHead: 'follow', demand$: lane.demand$ }).subscribe({
-        next: entry => {
-          lane.asked -= 1
-          enqueue(lane, entry)
-          pump()
-        },
-        error: thrown => subscriber.error(thrown),
-      }))
+      subscriber.add(
+        log.replay({ after: after.offset, atHead: 'follow', demand$: lane.demand$ }).subscribe({
+          next: entry => {
+            lane.asked -= 1
+            enqueue(lane, entry)
+            pump()
+          },
+          error: thrown => subscriber.error(thrown),
+        }),
+      )
       return lane
     }
 
@@ -118,7 +137,8 @@ export const uplink = ({ gateway, link, clock, pace, streams, creditBytes, marks
       if (inFlight() === 0) movedAtMs = nowMs
       const [first] = lane.queue
       if (first === undefined) return
-      if (lane.partAt > 0 || first.bytes.length > Math.max(bytesMax, pace.messageBytes())) return sendPart(lane, first, bytesMax, nowMs)
+      if (lane.partAt > 0 || first.bytes.length > Math.max(bytesMax, pace.messageBytes()))
+        return sendPart(lane, first, bytesMax, nowMs)
       const frames: Buffer[] = []
       let bytes = 0
       for (const { bytes: frame } of lane.queue) {
@@ -126,7 +146,8 @@ export const uplink = ({ gateway, link, clock, pace, streams, creditBytes, marks
         frames.push(frame)
         bytes += frame.length
       }
-      for (const entry of lane.queue.splice(0, frames.length)) lane.flight.launch(entry, pace.sent(entry.bytes.length, nowMs))
+      for (const entry of lane.queue.splice(0, frames.length))
+        lane.flight.launch(entry, pace.sent(entry.bytes.length, nowMs))
       lane.queuedBytes -= bytes
       publish(lane, packWhole(frames))
     }
@@ -146,8 +167,11 @@ export const uplink = ({ gateway, link, clock, pace, streams, creditBytes, marks
     }
 
     const publish = (lane: Lane, payload: Buffer): void => {
-      subscriber.add(link.publish({ topic: up.export(gateway, lane.log.name), payload, qos: 1, lane: 'backlog' })
-        .subscribe({ error: thrown => subscriber.error(thrown) }))
+      subscriber.add(
+        link
+          .publish({ topic: up.export(gateway, lane.log.name), payload, qos: 1, lane: 'backlog' })
+          .subscribe({ error: thrown => subscriber.error(thrown) }),
+      )
     }
 
     const land = (mark: Mark): void => {
@@ -161,7 +185,8 @@ export const uplink = ({ gateway, link, clock, pace, streams, creditBytes, marks
           continue
         }
         const landing = lane.flight.mark({ offset, chain })
-        if (landing.kind === 'refuse') subscriber.next({ kind: 'mark_refused', log: lane.log, because: landing.because })
+        if (landing.kind === 'refuse')
+          subscriber.next({ kind: 'mark_refused', log: lane.log, because: landing.because })
         if (landing.kind !== 'progress') continue
         movedAtMs = nowMs
         pace.marked(landing.items, nowMs)
@@ -172,9 +197,12 @@ export const uplink = ({ gateway, link, clock, pace, streams, creditBytes, marks
 
     const lanes = streams.map(openLane)
     subscriber.add(marks$.subscribe({ next: land, error: thrown => subscriber.error(thrown) }))
-    subscriber.add(interval(Math.ceil(progressMsMax / 4), clock.scheduler).subscribe(() => {
-      const stuckMs = clock.monoMs() - movedAtMs
-      if (inFlight() > 0 && stuckMs >= progressMsMax) subscriber.error(fault('link_lost', { address: 'the cloud', because: `no mark for ${stuckMs} ms` }))
-    }))
+    subscriber.add(
+      interval(Math.ceil(progressMsMax / 4), clock.scheduler).subscribe(() => {
+        const stuckMs = clock.monoMs() - movedAtMs
+        if (inFlight() > 0 && stuckMs >= progressMsMax)
+          subscriber.error(fault('link_lost', { address: 'the cloud', because: `no mark for ${stuckMs} ms` }))
+      }),
+    )
     pump()
   })

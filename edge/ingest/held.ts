@@ -1,7 +1,7 @@
 // QoS 2 ids that are held: the message is in the log, its PUBREL has not come. They are stored in the transaction of
 // their message and removed before PUBCOMP, so that a resent message is stored once also over a restart.
 
-import { EMPTY, type Observable, defer, ignoreElements, map, tap } from 'rxjs'
+import { defer, EMPTY, ignoreElements, map, type Observable, tap } from 'rxjs'
 import type { Store, Write } from '../../streams/log/store.ts'
 import type { Streams } from '../../streams/log/streams.ts'
 
@@ -26,7 +26,10 @@ const keyOf = (clientId: string, messageId: number): Buffer => {
 export const openHeldIds = ({ store, put }: Streams): HeldIds => {
   const held = load(store)
   const remove = (clientId: string, ids: readonly number[]): Observable<void> =>
-    put(ids.map(id => ({ table: HELD_TABLE, key: keyOf(clientId, id), value: undefined })), 'now').pipe(
+    put(
+      ids.map(id => ({ table: HELD_TABLE, key: keyOf(clientId, id), value: undefined })),
+      'now',
+    ).pipe(
       tap(() => {
         const own = held.get(clientId)
         for (const id of ids) own?.delete(id)
@@ -38,17 +41,23 @@ export const openHeldIds = ({ store, put }: Streams): HeldIds => {
 
   return {
     has: (clientId, messageId) => held.get(clientId)?.has(messageId) ?? false,
-    write: (clientId, messageId) => ({ table: HELD_TABLE, key: keyOf(clientId, messageId), value: Buffer.of(1) }),
+    write: (clientId, messageId) => ({
+      table: HELD_TABLE,
+      key: keyOf(clientId, messageId),
+      value: Buffer.of(1),
+    }),
     noteHeld: (clientId, messageId) => {
       const own = held.get(clientId) ?? new Set()
       own.add(messageId)
       held.set(clientId, own)
     },
-    release: (clientId, messageId) => defer(() => (held.get(clientId)?.has(messageId) ? remove(clientId, [messageId]) : EMPTY)),
-    discard: clientId => defer(() => {
-      const own = held.get(clientId)
-      return own === undefined ? EMPTY : remove(clientId, [...own])
-    }),
+    release: (clientId, messageId) =>
+      defer(() => (held.get(clientId)?.has(messageId) ? remove(clientId, [messageId]) : EMPTY)),
+    discard: clientId =>
+      defer(() => {
+        const own = held.get(clientId)
+        return own === undefined ? EMPTY : remove(clientId, [...own])
+      }),
   }
 }
 

@@ -74,16 +74,20 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
       later = undefined
       if (running || waiting.length === 0) return
       running = true
-      const batch = waiting.length > limits.batchRecordsMax ? waiting.splice(0, limits.batchRecordsMax) : waiting
+      const batch =
+        waiting.length > limits.batchRecordsMax ? waiting.splice(0, limits.batchRecordsMax) : waiting
       if (batch === waiting) waiting = []
-      waitingBytes = waiting.length === 0 ? 0 : waitingBytes - batch.reduce((sum, each) => sum + bytesOf(each), 0)
+      waitingBytes =
+        waiting.length === 0 ? 0 : waitingBytes - batch.reduce((sum, each) => sum + bytesOf(each), 0)
       const [first, ...rest] = batch.map(({ record }) => record)
       if (first === undefined) return
       const alongside = batch.flatMap(each => each.alongside ?? [])
-      held.add(log.append([first, ...rest], { alongside }).subscribe({
-        complete: () => settled(batch),
-        error: thrown => failed(batch, thrown),
-      }))
+      held.add(
+        log.append([first, ...rest], { alongside }).subscribe({
+          complete: () => settled(batch),
+          error: thrown => failed(batch, thrown),
+        }),
+      )
     }
 
     const settled = (batch: readonly Taken[]): void => {
@@ -103,7 +107,8 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
         subscriber.next({ kind: 'full', because: thrown.message })
       }
       const owed = batch.filter(({ record }) => record.qos > 0)
-      if (owed.length < batch.length) subscriber.next({ kind: 'dropped', records: batch.length - owed.length, because: 'full' })
+      if (owed.length < batch.length)
+        subscriber.next({ kind: 'dropped', records: batch.length - owed.length, because: 'full' })
       if (isOver()) {
         for (const { done } of owed) done(thrown)
       } else {
@@ -138,7 +143,12 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
     return held
   })
 
-  return { notices$, take: taken => take(taken), isFull: isOver, isIdle: () => !running && waiting.length === 0 }
+  return {
+    notices$,
+    take: taken => take(taken),
+    isFull: isOver,
+    isIdle: () => !running && waiting.length === 0,
+  }
 }
 
 const bytesOf = ({ record }: Taken): number => record.payload.length + record.topic.length

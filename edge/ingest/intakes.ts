@@ -1,6 +1,6 @@
 // All intakes of a gateway: a message goes to the one of its stream; one without a route is acknowledged and counted.
 
-import { type Observable, Subject, bufferTime, defer, filter, map, merge, mergeMap, take, timer } from 'rxjs'
+import { bufferTime, defer, filter, map, merge, mergeMap, type Observable, Subject, take, timer } from 'rxjs'
 import type { StreamName } from '../../schemas/ids.ts'
 import type { TakenRecord } from '../../schemas/records.ts'
 import type { Write } from '../../streams/log/store.ts'
@@ -9,12 +9,16 @@ import type { Clock } from '../../streams/run/clock.ts'
 import { fault, unreachable } from '../../streams/run/fault.ts'
 import type { Notice } from '../../streams/run/supervise.ts'
 import { INTAKE_LIMITS, type Intake, type IntakeNotice, openIntake } from './intake.ts'
-import { type Route, openRoutes } from './routes.ts'
+import { openRoutes, type Route } from './routes.ts'
 
 export interface Intakes {
   /** Works while subscribed. */
   readonly run$: Observable<Notice>
-  take(message: Omit<TakenRecord, 'receivedMonoMs'>, alongside: readonly Write[] | undefined, done: (error?: Error) => void): void
+  take(
+    message: Omit<TakenRecord, 'receivedMonoMs'>,
+    alongside: readonly Write[] | undefined,
+    done: (error?: Error) => void,
+  ): void
   /** Takes nothing more; emits when what was taken is durable. */
   close(): Observable<void>
   /** Some stream is full, and has been for longer than publishers are held. */
@@ -39,7 +43,9 @@ export const openIntakes = ({ streams, clock, routes, sealWaitMsMax }: IntakesOp
   for (const { stream } of routes) if (stream !== 'none') streams.stream(stream)
   const streamOf = openRoutes(routes)
   const limits = { ...INTAKE_LIMITS, sealWaitMsMax }
-  const intakes = new Map<StreamName, Intake>(streams.all.map(log => [log.name, openIntake(log, clock, limits)]))
+  const intakes = new Map<StreamName, Intake>(
+    streams.all.map(log => [log.name, openIntake(log, clock, limits)]),
+  )
   let closing = false
   const unrouted$ = new Subject<Told>()
 
@@ -60,14 +66,15 @@ export const openIntakes = ({ streams, clock, routes, sealWaitMsMax }: IntakesOp
       const record = { ...message, receivedMonoMs: clock.monoMs() }
       intake.take(alongside === undefined ? { record, done } : { record, alongside, done })
     },
-    close: () => defer(() => {
-      closing = true
-      return timer(0, IDLE_LOOK_MS, clock.scheduler).pipe(
-        filter(() => [...intakes.values()].every(intake => intake.isIdle())),
-        take(1),
-        map(() => undefined),
-      )
-    }),
+    close: () =>
+      defer(() => {
+        closing = true
+        return timer(0, IDLE_LOOK_MS, clock.scheduler).pipe(
+          filter(() => [...intakes.values()].every(intake => intake.isIdle())),
+          take(1),
+          map(() => undefined),
+        )
+      }),
     isFull: () => [...intakes.values()].some(intake => intake.isFull()),
   }
 }
@@ -99,6 +106,9 @@ const summarise = (told: readonly Told[]): Notice[] => {
   const isLimit = (what: string): boolean => what.startsWith('dropped')
   return [
     ...states,
-    ...[...counts].map(([what, count]): Notice => (isLimit(what) ? { kind: 'limit', what, count } : { kind: 'progress', what, count })),
+    ...[...counts].map(
+      ([what, count]): Notice =>
+        isLimit(what) ? { kind: 'limit', what, count } : { kind: 'progress', what, count },
+    ),
   ]
 }

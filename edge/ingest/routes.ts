@@ -1,6 +1,6 @@
 // Which stream a local topic goes to: the first route that matches, else the default.
 
-import { type StreamName, STREAM_DATA } from '../../schemas/ids.ts'
+import { STREAM_DATA, type StreamName } from '../../schemas/ids.ts'
 import { filterMatches, isReservedLocal } from '../../schemas/topics.ts'
 
 export interface Route {

@@ -27,7 +27,8 @@ const writeBallast = (file: string): boolean => {
   try {
     const descriptor = openSync(file, 'w', 0o600)
     try {
-      for (let left = BALLAST_BYTES; left > 0; ) left -= writeSync(descriptor, Buffer.alloc(Math.min(left, 256 * 1024), 0x42))
+      for (let left = BALLAST_BYTES; left > 0; )
+        left -= writeSync(descriptor, Buffer.alloc(Math.min(left, 256 * 1024), 0x42))
       fsyncSync(descriptor)
       return true
     } finally {

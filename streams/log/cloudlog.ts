@@ -54,7 +54,11 @@ export interface StoredMark {
 
 export interface CloudWriter extends CloudReader {
   /** Bodies and marks in one commit. Emits the range of seqs once durable. */
-  append(logClass: LogClass, bodies: readonly CloudBody[], marks: readonly StoredMark[]): Observable<{ first: number; last: number }>
+  append(
+    logClass: LogClass,
+    bodies: readonly CloudBody[],
+    marks: readonly StoredMark[],
+  ): Observable<{ first: number; last: number }>
   /** Every mark on disk, as of opening. */
   marks(): StoredMark[]
 }

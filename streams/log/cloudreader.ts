@@ -1,11 +1,17 @@
 // Reads the cloud's log across its segments: beside the writer, in a worker thread or in another process.
 
-import { BehaviorSubject, Observable, concat, defer, of } from 'rxjs'
+import { BehaviorSubject, concat, defer, Observable, of } from 'rxjs'
 import { fault } from '../run/fault.ts'
-import { LOG_CLASSES, type CloudEntry, type CloudReader, type CloudReplay, type LogClass } from './cloudlog.ts'
+import {
+  type CloudEntry,
+  type CloudReader,
+  type CloudReplay,
+  LOG_CLASSES,
+  type LogClass,
+} from './cloudlog.ts'
 import { openLmdb } from './lmdb.ts'
-import { ENTRIES, type SegmentName, decodeEntry, findInSegment, listSegments } from './segments.ts'
-import { type Store, keyNumber, numberKey } from './store.ts'
+import { decodeEntry, ENTRIES, findInSegment, listSegments, type SegmentName } from './segments.ts'
+import { keyNumber, numberKey, type Store } from './store.ts'
 
 /** Each page is a short read transaction of its own. */
 const PAGE_ENTRIES_MAX = 64
@@ -45,7 +51,11 @@ export const openCloudReader = ({ folder, storeOf = openForReading() }: ReaderOp
     const segments = listSegments(folder, logClass)
     return { segments, head$: new BehaviorSubject(headOf(segments)) }
   }
-  const classes: Record<LogClass, ClassState> = { data: openClass('data'), events: openClass('events'), audit: openClass('audit') }
+  const classes: Record<LogClass, ClassState> = {
+    data: openClass('data'),
+    events: openClass('events'),
+    audit: openClass('audit'),
+  }
 
   /** The segment that holds `seq`; looks at the folder again when it is beyond what is known. */
   const segmentFor = (logClass: LogClass, seq: number): SegmentName | undefined => {
@@ -61,11 +71,13 @@ export const openCloudReader = ({ folder, storeOf = openForReading() }: ReaderOp
   const page = (logClass: LogClass, after: number, limit: number): CloudEntry[] => {
     const segment = segmentFor(logClass, after + 1)
     if (segment === undefined) return []
-    return store(segment).scan(ENTRIES, { from: numberKey(after + 1), limit })
+    return store(segment)
+      .scan(ENTRIES, { from: numberKey(after + 1), limit })
       .map(([key, bytes]) => decodeEntry(segment.file, keyNumber(key), bytes))
   }
 
-  const tail = (logClass: LogClass): number => classes[logClass].segments[0]?.first ?? classes[logClass].head$.value + 1
+  const tail = (logClass: LogClass): number =>
+    classes[logClass].segments[0]?.first ?? classes[logClass].head$.value + 1
 
   const replay = ({ class: logClass, after, demand$, atHead }: CloudReplay): Observable<CloudEntry> =>
     new Observable(subscriber => {
@@ -79,10 +91,20 @@ export const openCloudReader = ({ folder, storeOf = openForReading() }: ReaderOp
         try {
           while (credit > 0 && !subscriber.closed && cursor < classes[logClass].head$.value) {
             const entries = page(logClass, cursor, Math.min(credit, PAGE_ENTRIES_MAX))
-            if (entries.length === 0) throw fault('log_gap', { file: `${folder}/${logClass}`, expected: cursor + 1, found: 'nothing' })
+            if (entries.length === 0)
+              throw fault('log_gap', {
+                file: `${folder}/${logClass}`,
+                expected: cursor + 1,
+                found: 'nothing',
+              })
             for (const entry of entries) {
               if (subscriber.closed) return
-              if (entry.seq !== cursor + 1) throw fault('log_gap', { file: `${folder}/${logClass}`, expected: cursor + 1, found: entry.seq })
+              if (entry.seq !== cursor + 1)
+                throw fault('log_gap', {
+                  file: `${folder}/${logClass}`,
+                  expected: cursor + 1,
+                  found: entry.seq,
+                })
               cursor = entry.seq
               credit -= 1
               subscriber.next(entry)
@@ -96,14 +118,16 @@ export const openCloudReader = ({ folder, storeOf = openForReading() }: ReaderOp
         }
       }
       subscriber.add(classes[logClass].head$.subscribe(pump))
-      subscriber.add(demand$.subscribe({
-        next: granted => {
-          credit += granted
-          pump()
-        },
-        error: thrown => subscriber.error(thrown),
-        complete: () => subscriber.complete(),
-      }))
+      subscriber.add(
+        demand$.subscribe({
+          next: granted => {
+            credit += granted
+            pump()
+          },
+          error: thrown => subscriber.error(thrown),
+          complete: () => subscriber.complete(),
+        }),
+      )
     })
 
   return {
@@ -123,11 +147,15 @@ export const openCloudReader = ({ folder, storeOf = openForReading() }: ReaderOp
     announce: (logClass, head) => {
       if (head > classes[logClass].head$.value) classes[logClass].head$.next(head)
     },
-    close: () => defer(() => {
-      for (const { head$ } of Object.values(classes)) head$.complete()
-      return concat(...[...opened.values()].map(each => each.close()), of(undefined))
-    }),
+    close: () =>
+      defer(() => {
+        for (const { head$ } of Object.values(classes)) head$.complete()
+        return concat(...[...opened.values()].map(each => each.close()), of(undefined))
+      }),
   }
 }
 
-const openForReading = () => (segment: SegmentName): Store => openLmdb({ file: segment.file, tables: [], access: 'read' })
+const openForReading =
+  () =>
+  (segment: SegmentName): Store =>
+    openLmdb({ file: segment.file, tables: [], access: 'read' })

@@ -5,18 +5,30 @@
 
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { Observable, Subscription, concat, defer } from 'rxjs'
+import { concat, defer, Observable, Subscription } from 'rxjs'
 import { readHeader } from '../../schemas/frame.ts'
 import type { Clock } from '../run/clock.ts'
 import { fault } from '../run/fault.ts'
-import { type Ballast, type Committer, groupCommit } from './commit.ts'
-import { LOG_CLASSES, type CloudBody, type CloudWriter, type LogClass, type StoredMark } from './cloudlog.ts'
+import { type CloudBody, type CloudWriter, LOG_CLASSES, type LogClass, type StoredMark } from './cloudlog.ts'
 import { openCloudReader } from './cloudreader.ts'
+import { type Ballast, type Committer, groupCommit } from './commit.ts'
 import { openLmdb } from './lmdb.ts'
 import {
-  BEGUN, BEGUN_KEY, ENTRIES, INDEX, SEGMENT_TABLES, type SegmentName, dayOf, encodeEntry, indexKey, listSegments, markWrite, readMarks, segmentFile,
+  BEGUN,
+  BEGUN_KEY,
+  dayOf,
+  ENTRIES,
+  encodeEntry,
+  INDEX,
+  indexKey,
+  listSegments,
+  markWrite,
+  readMarks,
+  SEGMENT_TABLES,
+  type SegmentName,
+  segmentFile,
 } from './segments.ts'
-import { type Store, type Write, keyNumber, numberKey } from './store.ts'
+import { keyNumber, numberKey, type Store, type Write } from './store.ts'
 
 export interface WriterOptions {
   readonly folder: string
@@ -35,7 +47,10 @@ interface Segment extends SegmentName {
 }
 
 interface ClassWriter {
-  append(bodies: readonly CloudBody[], marks: readonly StoredMark[]): Observable<{ first: number; last: number }>
+  append(
+    bodies: readonly CloudBody[],
+    marks: readonly StoredMark[],
+  ): Observable<{ first: number; last: number }>
   readonly marks: ReadonlyMap<string, StoredMark>
   readonly stores: ReadonlyMap<string, Store>
 }
@@ -47,10 +62,12 @@ export const openCloudWriter = (options: WriterOptions): Observable<CloudWriter>
     const advanced: { announce?: (logClass: LogClass, head: number) => void } = {}
     const writers = new Map<LogClass, ClassWriter>()
     for (const logClass of LOG_CLASSES) {
-      held.add(openClass(options, logClass, head => advanced.announce?.(logClass, head)).subscribe({
-        next: writer => writers.set(logClass, writer),
-        error: thrown => subscriber.error(thrown),
-      }))
+      held.add(
+        openClass(options, logClass, head => advanced.announce?.(logClass, head)).subscribe({
+          next: writer => writers.set(logClass, writer),
+          error: thrown => subscriber.error(thrown),
+        }),
+      )
     }
     if (subscriber.closed) return held
     const writerOf = (logClass: LogClass): ClassWriter => {
@@ -67,7 +84,11 @@ export const openCloudWriter = (options: WriterOptions): Observable<CloudWriter>
     }
     const reader = openCloudReader({ folder: options.folder, storeOf })
     advanced.announce = reader.announce
-    held.add(() => concat(...[...writers.values()].flatMap(w => [...w.stores.values()]).map(store => store.close())).subscribe())
+    held.add(() =>
+      concat(
+        ...[...writers.values()].flatMap(w => [...w.stores.values()]).map(store => store.close()),
+      ).subscribe(),
+    )
     subscriber.next({
       ...reader,
       append: (logClass, bodies, marks) => writerOf(logClass).append(bodies, marks),
@@ -76,7 +97,11 @@ export const openCloudWriter = (options: WriterOptions): Observable<CloudWriter>
     return held
   })
 
-const openClass = (options: WriterOptions, logClass: LogClass, onHead: (head: number) => void): Observable<ClassWriter> =>
+const openClass = (
+  options: WriterOptions,
+  logClass: LogClass,
+  onHead: (head: number) => void,
+): Observable<ClassWriter> =>
   new Observable(subscriber => {
     const { folder, clock, openSegment = openFile } = options
     mkdirSync(join(folder, logClass), { recursive: true, mode: 0o700 })
@@ -117,7 +142,10 @@ const openClass = (options: WriterOptions, logClass: LogClass, onHead: (head: nu
       rollOnNewDay()
       const writes: Write[] = []
       if (!segment.begun && working === durable) {
-        writes.push({ table: BEGUN, key: BEGUN_KEY, value: Buffer.of(1) }, ...[...marks.values()].map(markWrite))
+        writes.push(
+          { table: BEGUN, key: BEGUN_KEY, value: Buffer.of(1) },
+          ...[...marks.values()].map(markWrite),
+        )
       }
       const receivedAtMs = clock.nowMs()
       for (const body of bodies) {
@@ -125,7 +153,11 @@ const openClass = (options: WriterOptions, logClass: LogClass, onHead: (head: nu
         writes.push({ table: ENTRIES, key: numberKey(working), value: encodeEntry(body, receivedAtMs) })
         if (body.kind === 'frame') {
           const { stream, epoch, first } = readHeader(body.frame)
-          writes.push({ table: INDEX, key: indexKey({ gateway: body.gateway, stream, epoch, offset: first }), value: numberKey(working) })
+          writes.push({
+            table: INDEX,
+            key: indexKey({ gateway: body.gateway, stream, epoch, offset: first }),
+            value: numberKey(working),
+          })
         }
       }
       writes.push(...moved.map(markWrite))
@@ -139,35 +171,50 @@ const openClass = (options: WriterOptions, logClass: LogClass, onHead: (head: nu
       commit: writes => defer(() => segment.store.commit(writes)),
       freeBytes: () => segment.store.freeBytes(),
     }
-    const append = (committer: Committer): ClassWriter['append'] => (bodies, moved) =>
-      new Observable(waiting => {
-        let first = 0
-        let last = 0
-        committer.submit({
-          reserved: logClass !== 'data',
-          prepare: () => {
-            first = working + 1
-            const writes = prepare(bodies, moved)
-            last = working
-            return writes
-          },
-          done: () => {
-            onHead(durable)
-            waiting.next({ first, last })
-            waiting.complete()
-          },
-          failed: thrown => waiting.error(thrown),
-        }, 'now')
-      })
+    const append =
+      (committer: Committer): ClassWriter['append'] =>
+      (bodies, moved) =>
+        new Observable(waiting => {
+          let first = 0
+          let last = 0
+          committer.submit(
+            {
+              reserved: logClass !== 'data',
+              prepare: () => {
+                first = working + 1
+                const writes = prepare(bodies, moved)
+                last = working
+                return writes
+              },
+              done: () => {
+                onHead(durable)
+                waiting.next({ first, last })
+                waiting.complete()
+              },
+              failed: thrown => waiting.error(thrown),
+            },
+            'now',
+          )
+        })
 
-    return groupCommit({ store, clock, ballast: options.ballast, reserveBytes: options.reserveBytes, waitMsMax: 0, settle }).subscribe({
+    return groupCommit({
+      store,
+      clock,
+      ballast: options.ballast,
+      reserveBytes: options.reserveBytes,
+      waitMsMax: 0,
+      settle,
+    }).subscribe({
       next: committer => subscriber.next({ append: append(committer), marks, stores }),
       error: thrown => subscriber.error(thrown),
     })
   })
 
 /** A segment whose first commit never came holds nothing: it is removed. */
-const openNewest = (names: readonly SegmentName[], open: (name: SegmentName) => Segment): Segment | undefined => {
+const openNewest = (
+  names: readonly SegmentName[],
+  open: (name: SegmentName) => Segment,
+): Segment | undefined => {
   for (const name of names.toReversed()) {
     const segment = open(name)
     if (segment.begun || name === names[0]) return segment

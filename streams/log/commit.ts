@@ -52,102 +52,113 @@ const FULL_RETRY_MS = 250
 const FREE_CHECK_MS = 100
 
 /** Lives while subscribed; at unsubscription, what has not been committed fails with log_closed. */
-export const groupCommit = ({ store, clock, ballast, reserveBytes, waitMsMax, settle }: CommitterOptions): Observable<Committer> => new Observable(subscriber => {
-  let waiting: Job[] = []
-  let running = false
-  let closed = false
-  let later: Subscription | undefined
-  const held = new Subscription()
-  let full = false
-  let checkedAtMs = Number.NEGATIVE_INFINITY
+export const groupCommit = ({
+  store,
+  clock,
+  ballast,
+  reserveBytes,
+  waitMsMax,
+  settle,
+}: CommitterOptions): Observable<Committer> =>
+  new Observable(subscriber => {
+    let waiting: Job[] = []
+    let running = false
+    let closed = false
+    let later: Subscription | undefined
+    const held = new Subscription()
+    let full = false
+    let checkedAtMs = Number.NEGATIVE_INFINITY
 
-  const submit = (job: Job, patience: 'now' | 'wait'): void => {
-    if (closed) return job.failed(fault('log_closed'))
-    waiting.push(job)
-    if (running) return
-    if (patience === 'now') start()
-    else later ??= timer(waitMsMax, clock.scheduler).subscribe(start)
-  }
-
-  const start = (): void => {
-    later?.unsubscribe()
-    later = undefined
-    if (running || waiting.length === 0) return
-    running = true
-    const group = waiting
-    waiting = []
-    if (!hasRoom()) {
-      refuse(group.filter(job => !job.reserved))
-      return commit(group.filter(job => job.reserved), 'reserved')
+    const submit = (job: Job, patience: 'now' | 'wait'): void => {
+      if (closed) return job.failed(fault('log_closed'))
+      waiting.push(job)
+      if (running) return
+      if (patience === 'now') start()
+      else later ??= timer(waitMsMax, clock.scheduler).subscribe(start)
     }
-    commit(group, 'any')
-  }
 
-  const commit = (group: readonly Job[], kind: 'any' | 'reserved'): void => {
-    const taken: Job[] = []
-    const writes: Write[] = []
-    for (const job of group) {
-      try {
-        const prepared = job.prepare()
-        if (prepared === 'later') {
-          waiting.push(job)
-          continue
-        }
-        writes.push(...prepared)
-        taken.push(job)
-      } catch (thrown) {
-        job.failed(thrown)
+    const start = (): void => {
+      later?.unsubscribe()
+      later = undefined
+      if (running || waiting.length === 0) return
+      running = true
+      const group = waiting
+      waiting = []
+      if (!hasRoom()) {
+        refuse(group.filter(job => !job.reserved))
+        return commit(
+          group.filter(job => job.reserved),
+          'reserved',
+        )
       }
+      commit(group, 'any')
     }
-    if (taken.length === 0) return finish()
-    store.commit(writes).subscribe({
-      next: () => {
-        settle(true)
-        for (const job of taken) job.done()
-        finish()
-      },
-      error: (thrown: unknown) => {
-        settle(false)
-        const noSpace = isFault(thrown) && thrown.code === 'disk_full'
-        if (noSpace) noteFull()
-        const again = noSpace && kind === 'any' ? taken.filter(job => job.reserved) : []
-        for (const job of taken) if (!again.includes(job)) job.failed(thrown)
-        if (again.length === 0) return finish()
-        ballast.release()
-        commit(again, 'reserved')
-      },
+
+    const commit = (group: readonly Job[], kind: 'any' | 'reserved'): void => {
+      const taken: Job[] = []
+      const writes: Write[] = []
+      for (const job of group) {
+        try {
+          const prepared = job.prepare()
+          if (prepared === 'later') {
+            waiting.push(job)
+            continue
+          }
+          writes.push(...prepared)
+          taken.push(job)
+        } catch (thrown) {
+          job.failed(thrown)
+        }
+      }
+      if (taken.length === 0) return finish()
+      store.commit(writes).subscribe({
+        next: () => {
+          settle(true)
+          for (const job of taken) job.done()
+          finish()
+        },
+        error: (thrown: unknown) => {
+          settle(false)
+          const noSpace = isFault(thrown) && thrown.code === 'disk_full'
+          if (noSpace) noteFull()
+          const again = noSpace && kind === 'any' ? taken.filter(job => job.reserved) : []
+          for (const job of taken) if (!again.includes(job)) job.failed(thrown)
+          if (again.length === 0) return finish()
+          ballast.release()
+          commit(again, 'reserved')
+        },
+      })
+    }
+
+    const finish = (): void => {
+      running = false
+      if (waiting.length > 0 && !closed) start()
+    }
+
+    const hasRoom = (): boolean => {
+      const nowMs = clock.monoMs()
+      if (nowMs - checkedAtMs < (full ? FULL_RETRY_MS : FREE_CHECK_MS)) return !full
+      checkedAtMs = nowMs
+      const freeBytes = store.freeBytes()
+      full = freeBytes < reserveBytes
+      if (!full) ballast.restore(freeBytes - reserveBytes)
+      return !full
+    }
+
+    const noteFull = (): void => {
+      full = true
+      checkedAtMs = clock.monoMs()
+    }
+
+    const refuse = (jobs: readonly Job[]): void => {
+      for (const job of jobs) job.failed(fault('disk_full', { file: store.file }))
+    }
+
+    held.add(() => {
+      closed = true
+      later?.unsubscribe()
+      for (const job of waiting.splice(0)) job.failed(fault('log_closed'))
     })
-  }
-
-  const finish = (): void => {
-    running = false
-    if (waiting.length > 0 && !closed) start()
-  }
-
-  const hasRoom = (): boolean => {
-    const nowMs = clock.monoMs()
-    if (nowMs - checkedAtMs < (full ? FULL_RETRY_MS : FREE_CHECK_MS)) return !full
-    checkedAtMs = nowMs
-    const freeBytes = store.freeBytes()
-    full = freeBytes < reserveBytes
-    if (!full) ballast.restore(freeBytes - reserveBytes)
-    return !full
-  }
-
-  const noteFull = (): void => {
-    full = true
-    checkedAtMs = clock.monoMs()
-  }
-
-  const refuse = (jobs: readonly Job[]): void => {
-    for (const job of jobs) job.failed(fault('disk_full', { file: store.file }))
-  }
-
-  held.add(() => {
-    closed = true
-    later?.unsubscribe()
-    for (const job of waiting.splice(0)) job.failed(fault('log_closed'))
+    subscriber.next({ submit })
+    return held
   })
-  subscriber.next({ submit })
-  return held
-})

@@ -2,9 +2,9 @@
 //
 // A commit is one LMDB transaction and one fdatasync; lmdb-js runs it on a thread of its own.
 
-import { accessSync, constants, statSync, statfsSync } from 'node:fs'
+import { accessSync, constants, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { type Database, type RootDatabase, open } from 'lmdb'
+import { type Database, open, type RootDatabase } from 'lmdb'
 import { catchError, concatMap, defer, from, map, throwError } from 'rxjs'
 import { fault, reasonOf } from '../run/fault.ts'
 import { commitFault, explainCommit, requireLmdbFile } from './lmdbfile.ts'
@@ -39,7 +39,11 @@ export const openLmdb = ({ file, tables, access = 'write', is32Bit = false }: Lm
   const table = (name: string): Database<Buffer, Buffer> | undefined => {
     const known = databases.get(name)
     if (known !== undefined) return known
-    const opened: Database<Buffer, Buffer> | undefined = root.openDB({ name, encoding: 'binary', keyEncoding: 'binary' })
+    const opened: Database<Buffer, Buffer> | undefined = root.openDB({
+      name,
+      encoding: 'binary',
+      keyEncoding: 'binary',
+    })
     if (opened !== undefined) databases.set(name, opened)
     return opened
   }
@@ -64,19 +68,28 @@ export const openLmdb = ({ file, tables, access = 'write', is32Bit = false }: Lm
 
   return {
     file,
-    commit: writes => defer(() => from(write(writes))).pipe(catchError(thrown => throwError(() => commitFault(file, thrown)))),
+    commit: writes =>
+      defer(() => from(write(writes))).pipe(
+        catchError(thrown => throwError(() => commitFault(file, thrown))),
+      ),
     read: (name, key) => table(name)?.get(key),
     scan: (name, scan) => scanRows(table(name), scan),
     allocatedBytes: () => statSync(file).blocks * 512,
     tableBytes: name => {
       const pages = table(name)?.getStats() as TablePages | undefined
-      return pages === undefined ? 0 : pages.pageSize * (pages.treeBranchPageCount + pages.treeLeafPageCount + pages.overflowPages)
+      return pages === undefined
+        ? 0
+        : pages.pageSize * (pages.treeBranchPageCount + pages.treeLeafPageCount + pages.overflowPages)
     },
     freeBytes: () => {
       const { bavail, bsize } = statfsSync(dirname(file))
       return bavail * bsize
     },
-    close: () => defer(() => from(inFlight)).pipe(concatMap(() => from(root.close())), map(() => undefined)),
+    close: () =>
+      defer(() => from(inFlight)).pipe(
+        concatMap(() => from(root.close())),
+        map(() => undefined),
+      ),
   }
 }
 
@@ -88,7 +101,10 @@ interface TablePages {
   readonly overflowPages: number
 }
 
-const scanRows = (database: Database<Buffer, Buffer> | undefined, { from: start, limit, reverse = false }: Scan): Row[] => {
+const scanRows = (
+  database: Database<Buffer, Buffer> | undefined,
+  { from: start, limit, reverse = false }: Scan,
+): Row[] => {
   if (database === undefined) return []
   const rows: Row[] = []
   const range = database.getRange({ ...(start === undefined ? {} : { start }), limit, reverse })
@@ -132,5 +148,6 @@ const checkFormat = (file: string, meta: Database<Buffer, Buffer> | undefined, r
     if (!readonly) void meta?.put(FORMAT_KEY, Buffer.of(FORMAT_VERSION)).catch(() => undefined)
     return
   }
-  if (found[0] !== FORMAT_VERSION) throw fault('log_version', { file, found: found[0], known: FORMAT_VERSION })
+  if (found[0] !== FORMAT_VERSION)
+    throw fault('log_version', { file, found: found[0], known: FORMAT_VERSION })
 }

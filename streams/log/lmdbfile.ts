@@ -14,7 +14,8 @@ export const requireLmdbFile = (file: string): void => {
   const handle = openSync(file, 'r')
   try {
     const bytes = readSync(handle, head)
-    if (bytes > 0 && !head.includes(MAGIC)) throw fault('log_unreadable', { file, because: 'it is not an LMDB file' })
+    if (bytes > 0 && !head.includes(MAGIC))
+      throw fault('log_unreadable', { file, because: 'it is not an LMDB file' })
   } finally {
     closeSync(handle)
   }

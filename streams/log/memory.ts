@@ -37,10 +37,11 @@ export const memoryStore = (rows: Map<string, Row[]> = new Map()): Store => {
 
   return {
     file: 'memory',
-    commit: writes => defer(() => {
-      writes.forEach(apply)
-      return of(undefined)
-    }),
+    commit: writes =>
+      defer(() => {
+        writes.forEach(apply)
+        return of(undefined)
+      }),
     read: (name, key) => {
       const sorted = table(name)
       const row = sorted[lowerBound(sorted, key)]

@@ -36,6 +36,10 @@ export const readMeta = (store: Store, name: StreamName): StreamMeta | undefined
     const { parent, restamp, ...rest } = metaSchema.parse(JSON.parse(bytes.toString()))
     return { ...rest, parent, restamp }
   } catch (thrown) {
-    throw fault('log_unreadable', { file: store.file, because: `the description of stream ${name} is damaged` }, thrown)
+    throw fault(
+      'log_unreadable',
+      { file: store.file, because: `the description of stream ${name} is damaged` },
+      thrown,
+    )
   }
 }

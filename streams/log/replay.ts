@@ -5,7 +5,7 @@ import { readHeader, shortenSkip } from '../../schemas/frame.ts'
 import type { Offset } from '../../schemas/ids.ts'
 import { fault } from '../run/fault.ts'
 import type { Entry, Replay } from './log.ts'
-import { type Row, type Scan, keyNumber, numberKey } from './store.ts'
+import { keyNumber, numberKey, type Row, type Scan } from './store.ts'
 
 /** Each page is a short read transaction of its own: a long one would keep LMDB from reusing pages. */
 const PAGE_ENTRIES_MAX = 32
@@ -17,7 +17,10 @@ export interface PageSource {
 }
 
 /** Errors: log_gap when `after` lies before what is kept, or an offset is missing. */
-export const replayPages = ({ scan, head$, file }: PageSource, { after, demand$, atHead }: Replay): Observable<Entry> =>
+export const replayPages = (
+  { scan, head$, file }: PageSource,
+  { after, demand$, atHead }: Replay,
+): Observable<Entry> =>
   new Observable(subscriber => {
     let cursor = after
     let head: Offset = after
@@ -43,7 +46,8 @@ export const replayPages = ({ scan, head$, file }: PageSource, { after, demand$,
     const readPage = (limit: number): readonly Entry[] => {
       const rows = scan({ from: numberKey(cursor + 1), limit })
       const [first] = rows
-      if (first !== undefined && keyNumber(first[0]) === cursor + 1) return rows.map(([, bytes]) => ({ header: readHeader(bytes), bytes }))
+      if (first !== undefined && keyNumber(first[0]) === cursor + 1)
+        return rows.map(([, bytes]) => ({ header: readHeader(bytes), bytes }))
       // The next offset is inside an entry that starts earlier: a skip grew over the place where we were.
       const [before] = scan({ from: numberKey(cursor + 1), limit: 1, reverse: true })
       if (before === undefined) throw gap(first === undefined ? 'nothing' : keyNumber(first[0]))
@@ -63,19 +67,23 @@ export const replayPages = ({ scan, head$, file }: PageSource, { after, demand$,
       }
     }
 
-    subscriber.add(head$.subscribe({
-      next: moved => {
-        head = moved
-        attempt(pump)
-      },
-      error: thrown => subscriber.error(thrown),
-    }))
-    subscriber.add(demand$.subscribe({
-      next: granted => {
-        credit += granted
-        attempt(pump)
-      },
-      error: thrown => subscriber.error(thrown),
-      complete: () => subscriber.complete(),
-    }))
+    subscriber.add(
+      head$.subscribe({
+        next: moved => {
+          head = moved
+          attempt(pump)
+        },
+        error: thrown => subscriber.error(thrown),
+      }),
+    )
+    subscriber.add(
+      demand$.subscribe({
+        next: granted => {
+          credit += granted
+          attempt(pump)
+        },
+        error: thrown => subscriber.error(thrown),
+        complete: () => subscriber.complete(),
+      }),
+    )
   })

@@ -2,12 +2,19 @@
 //
 // A plan reads the store, so it must not follow another plan of the same group. Each takes a bounded number of frames.
 
-import { type SkipCause, type Stamp, readHeader, restampFrame, sealSkip, shortenSkip } from '../../schemas/frame.ts'
+import {
+  readHeader,
+  restampFrame,
+  type SkipCause,
+  type Stamp,
+  sealSkip,
+  shortenSkip,
+} from '../../schemas/frame.ts'
 import type { Chain, Epoch, Offset, StreamName } from '../../schemas/ids.ts'
 import { fault } from '../run/fault.ts'
 import type { Entry, Position } from './log.ts'
 import type { StreamMeta } from './meta.ts'
-import { type Row, type Scan, type Write, numberKey } from './store.ts'
+import { numberKey, type Row, type Scan, type Write } from './store.ts'
 
 /** Frames in one transaction: bounds its memory, and its time to about 50 ms. */
 const FRAMES_PER_STEP = 512
@@ -40,10 +47,17 @@ export interface Rewrite {
 }
 
 export const entriesFrom = ({ scan }: Frames, from: Offset): Entry[] =>
-  scan({ from: numberKey(from), limit: FRAMES_PER_STEP }).map(([, bytes]) => ({ header: readHeader(bytes), bytes }))
+  scan({ from: numberKey(from), limit: FRAMES_PER_STEP }).map(([, bytes]) => ({
+    header: readHeader(bytes),
+    bytes,
+  }))
 
 /** Removes whole frames through `through` and stores the newest mark. */
-export const planTrim = (frames: Frames, at: Cursor, { through, mark }: { readonly through: Offset; readonly mark: Position }): Rewrite => {
+export const planTrim = (
+  frames: Frames,
+  at: Cursor,
+  { through, mark }: { readonly through: Offset; readonly mark: Position },
+): Rewrite => {
   const writes: Write[] = []
   let { trimmed } = at.meta
   for (const { header } of entriesFrom(frames, at.tail)) {
@@ -51,7 +65,12 @@ export const planTrim = (frames: Frames, at: Cursor, { through, mark }: { readon
     writes.push(remove(frames, header.first))
     trimmed = { offset: header.last, chain: header.chain }
   }
-  return { writes, meta: { ...at.meta, trimmed, mark }, described: true, tail: (trimmed.offset + 1) as Offset }
+  return {
+    writes,
+    meta: { ...at.meta, trimmed, mark },
+    described: true,
+    tail: (trimmed.offset + 1) as Offset,
+  }
 }
 
 /** The end of the oldest frames that together hold `bytes`; never the newest frame. */
@@ -92,7 +111,10 @@ export const planDrop = (frames: Frames, at: Cursor, { through, cause, stamp }: 
   }
   if (end === undefined) return { writes: [] }
   const { last, chain } = end.header
-  const skip = sealSkip({ stream: frames.name, epoch: at.meta.epoch, first, count: last - first + 1, cause, chain }, stamp)
+  const skip = sealSkip(
+    { stream: frames.name, epoch: at.meta.epoch, first, count: last - first + 1, cause, chain },
+    stamp,
+  )
   return { writes: [...writes, put(frames, first, skip)] }
 }
 
@@ -100,11 +122,22 @@ export const planDrop = (frames: Frames, at: Cursor, { through, cause, stamp }: 
  * One step of a fork: restamps what is not proven delivered; the last step switches the epoch. A crash between steps
  * goes on with the next call, since the new epoch is part of the description.
  */
-export const planRestamp = (frames: Frames, at: Cursor, start: { readonly epoch: Epoch; readonly proven: Position }): Rewrite => {
+export const planRestamp = (
+  frames: Frames,
+  at: Cursor,
+  start: { readonly epoch: Epoch; readonly proven: Position },
+): Rewrite => {
   const { meta } = at
   const proven = meta.restamp === undefined ? start.proven : meta.mark
-  const restamp = meta.restamp ?? { epoch: start.epoch, next: (proven.offset + 1) as Offset, chain: proven.chain }
-  const cleared = meta.restamp === undefined ? clearProven(frames, at.tail, proven.offset) : { writes: [], crossing: undefined }
+  const restamp = meta.restamp ?? {
+    epoch: start.epoch,
+    next: (proven.offset + 1) as Offset,
+    chain: proven.chain,
+  }
+  const cleared =
+    meta.restamp === undefined
+      ? clearProven(frames, at.tail, proven.offset)
+      : { writes: [], crossing: undefined }
   const writes: Write[] = [...cleared.writes]
   let { next, chain } = restamp
   const found = entriesFrom(frames, next)
@@ -117,13 +150,30 @@ export const planRestamp = (frames: Frames, at: Cursor, start: { readonly epoch:
   }
   const finished = next > at.head
   const changed: StreamMeta = finished
-    ? { epoch: restamp.epoch, origin: proven, parent: meta.epoch, trimmed: proven, mark: proven, restamp: undefined }
+    ? {
+        epoch: restamp.epoch,
+        origin: proven,
+        parent: meta.epoch,
+        trimmed: proven,
+        mark: proven,
+        restamp: undefined,
+      }
     : { ...meta, trimmed: proven, mark: proven, restamp: { epoch: restamp.epoch, next, chain } }
-  return { writes, meta: changed, described: true, tail: (proven.offset + 1) as Offset, chain: finished ? chain : at.chain }
+  return {
+    writes,
+    meta: changed,
+    described: true,
+    tail: (proven.offset + 1) as Offset,
+    chain: finished ? chain : at.chain,
+  }
 }
 
 /** What is marked was delivered under the old epoch and is no part of the new one; a skip may reach across. */
-const clearProven = (frames: Frames, tail: Offset, through: Offset): { writes: Write[]; crossing: { bytes: Buffer } | undefined } => {
+const clearProven = (
+  frames: Frames,
+  tail: Offset,
+  through: Offset,
+): { writes: Write[]; crossing: { bytes: Buffer } | undefined } => {
   const writes: Write[] = []
   for (let from = tail; ; ) {
     const page = entriesFrom(frames, from)
@@ -131,7 +181,8 @@ const clearProven = (frames: Frames, tail: Offset, through: Offset): { writes: W
       if (header.first > through) return { writes, crossing: undefined }
       writes.push(remove(frames, header.first))
       if (header.last <= through) continue
-      if (header.kind === 'data') throw fault('log_gap', { file: frames.file, expected: through + 1, found: header.first })
+      if (header.kind === 'data')
+        throw fault('log_gap', { file: frames.file, expected: through + 1, found: header.first })
       return { writes, crossing: { bytes: shortenSkip(bytes, (through + 1) as Offset) } }
     }
     const end = page.at(-1)
@@ -140,5 +191,13 @@ const clearProven = (frames: Frames, tail: Offset, through: Offset): { writes: W
   }
 }
 
-const remove = ({ table }: Frames, first: Offset): Write => ({ table, key: numberKey(first), value: undefined })
-const put = ({ table }: Frames, first: Offset, frame: Buffer): Write => ({ table, key: numberKey(first), value: frame })
+const remove = ({ table }: Frames, first: Offset): Write => ({
+  table,
+  key: numberKey(first),
+  value: undefined,
+})
+const put = ({ table }: Frames, first: Offset, frame: Buffer): Write => ({
+  table,
+  key: numberKey(first),
+  value: frame,
+})

@@ -39,7 +39,9 @@ export const listSegments = (folder: string, logClass: LogClass): SegmentName[] 
   return readdirSync(inside)
     .flatMap(name => {
       const [, first, day] = /^(\d{15})-(\d{4}-\d{2}-\d{2})\.mdb$/.exec(name) ?? []
-      return first === undefined || day === undefined ? [] : [{ file: join(inside, name), first: Number(first), day }]
+      return first === undefined || day === undefined
+        ? []
+        : [{ file: join(inside, name), first: Number(first), day }]
     })
     .sort((a, b) => a.first - b.first)
 }
@@ -65,7 +67,13 @@ export const decodeEntry = (file: string, seq: number, bytes: Buffer): CloudEntr
   const at = 8 + (bytes[7] ?? 0)
   const content = bytes.subarray(at)
   if (bytes[0] === KIND_FRAME) {
-    return { seq, receivedAtMs, kind: 'frame', gateway: bytes.toString('latin1', 8, at) as GatewayId, frame: content }
+    return {
+      seq,
+      receivedAtMs,
+      kind: 'frame',
+      gateway: bytes.toString('latin1', 8, at) as GatewayId,
+      frame: content,
+    }
   }
   return { seq, receivedAtMs, kind: 'event', event: decodeEvent(file, seq, content) }
 }

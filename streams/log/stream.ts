@@ -7,17 +7,26 @@
 // `durable` is what is on disk. `working` is that plus the group being committed; a failed commit takes it back.
 
 import { BehaviorSubject, Observable } from 'rxjs'
-import { RECORD_BYTES_MAX, type Codec, readHeader, sealFrame } from '../../schemas/frame.ts'
-import { CHAIN_ZERO, ORIGIN, type Offset, type StreamName, epochOf } from '../../schemas/ids.ts'
+import { type Codec, RECORD_BYTES_MAX, readHeader, sealFrame } from '../../schemas/frame.ts'
+import { CHAIN_ZERO, epochOf, type Offset, ORIGIN, type StreamName } from '../../schemas/ids.ts'
 import { type Clock, type Random, stampOf } from '../run/clock.ts'
 import { fault } from '../run/fault.ts'
 import type { Committer, Job } from './commit.ts'
 import { cut } from './cut.ts'
 import type { ChainAt, Patience, Position, Range, StreamLog, StreamState } from './log.ts'
-import { STREAMS_TABLE, type StreamMeta, encodeMeta, framesTable, readMeta } from './meta.ts'
+import { encodeMeta, framesTable, readMeta, STREAMS_TABLE, type StreamMeta } from './meta.ts'
 import { replayPages } from './replay.ts'
-import { type Cursor, type Frames, type Rewrite, entriesFrom, planDrop, planRestamp, planTrim, roomThrough } from './rewrite.ts'
-import { type Store, type Write, keyNumber, numberKey } from './store.ts'
+import {
+  type Cursor,
+  entriesFrom,
+  type Frames,
+  planDrop,
+  planRestamp,
+  planTrim,
+  type Rewrite,
+  roomThrough,
+} from './rewrite.ts'
+import { keyNumber, numberKey, type Store, type Write } from './store.ts'
 
 export interface StreamLimits {
   /** Quota in bytes of the file's pages. */
@@ -63,7 +72,12 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
     if (durable.head !== head$.value) head$.next(durable.head)
   }
 
-  const submit = <T>(patience: Patience, reserved: boolean, prepare: Job['prepare'], result: () => T): Observable<T> =>
+  const submit = <T>(
+    patience: Patience,
+    reserved: boolean,
+    prepare: Job['prepare'],
+    result: () => T,
+  ): Observable<T> =>
     new Observable<T>(subscriber => {
       const job: Job = {
         prepare,
@@ -77,7 +91,11 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
       committer().submit(job, patience)
     })
 
-  const describe = (meta: StreamMeta): Write => ({ table: STREAMS_TABLE, key: Buffer.from(name), value: encodeMeta(meta) })
+  const describe = (meta: StreamMeta): Write => ({
+    table: STREAMS_TABLE,
+    key: Buffer.from(name),
+    value: encodeMeta(meta),
+  })
 
   const append: StreamLog['append'] = (batch, { alongside = [], patience = 'now' } = {}) => {
     let range: Range = { first: ORIGIN, last: ORIGIN }
@@ -98,7 +116,12 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
       const stamp = stampOf(clock)
       const first = (working.head + 1) as Offset
       for (const records of cut(batch)) {
-        const at = { stream: name, epoch: working.meta.epoch, first: (working.head + 1) as Offset, previous: working.chain }
+        const at = {
+          stream: name,
+          epoch: working.meta.epoch,
+          first: (working.head + 1) as Offset,
+          previous: working.chain,
+        }
         const frame = sealFrame(records, at, stamp, codec)
         writes.push({ table, key: numberKey(at.first), value: frame })
         const header = readHeader(frame)
@@ -113,9 +136,10 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
   const makeRoom = (): readonly Write[] => {
     // A group changes what is there once: what an earlier job of it did is not to be seen in the store yet.
     if (working.rewritten) return []
-    const through = limits.onFull === 'refuse' || working.meta.restamp !== undefined
-      ? undefined
-      : roomThrough(frames, working, limits.bytesMax * DROP_SHARE)
+    const through =
+      limits.onFull === 'refuse' || working.meta.restamp !== undefined
+        ? undefined
+        : roomThrough(frames, working, limits.bytesMax * DROP_SHARE)
     if (through === undefined) throw fault('stream_full', { stream: name, bytes, bytesMax: limits.bytesMax })
     return rewrite(() => planDrop(frames, working, { through, cause: 'quota', stamp: stampOf(clock) }))
   }
@@ -126,28 +150,43 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
     return changed.meta === undefined ? writes : [...writes, describe(changed.meta)]
   }
   /** At most one in a group, for the reason above. */
-  const alone = (plan: () => Rewrite) => (): readonly Write[] | 'later' => (working.rewritten ? 'later' : rewrite(plan))
+  const alone = (plan: () => Rewrite) => (): readonly Write[] | 'later' =>
+    working.rewritten ? 'later' : rewrite(plan)
 
   const newestMark = (): Position => (mark.offset > working.meta.mark.offset ? mark : working.meta.mark)
 
   const trim: StreamLog['trim'] = through =>
-    submit('wait', true, alone(() => planTrim(frames, working, { through, mark: newestMark() })), () => durable.meta.trimmed.offset)
+    submit(
+      'wait',
+      true,
+      alone(() => planTrim(frames, working, { through, mark: newestMark() })),
+      () => durable.meta.trimmed.offset,
+    )
 
   const drop: StreamLog['drop'] = (through, cause) =>
-    submit('now', true, alone(() => planDrop(frames, working, { through, cause, stamp: stampOf(clock) })), () => through)
+    submit(
+      'now',
+      true,
+      alone(() => planDrop(frames, working, { through, cause, stamp: stampOf(clock) })),
+      () => through,
+    )
 
   const fork: StreamLog['fork'] = () =>
     new Observable<StreamState>(subscriber => {
-      const restamp = alone(() => planRestamp(frames, working, { epoch: epochOf(random.bytes(8)), proven: newestMark() }))
+      const restamp = alone(() =>
+        planRestamp(frames, working, { epoch: epochOf(random.bytes(8)), proven: newestMark() }),
+      )
       const step = (): void => {
-        subscriber.add(submit('now', true, restamp, () => durable.meta.restamp === undefined).subscribe({
-          next: finished => {
-            if (!finished) return step()
-            subscriber.next(state())
-            subscriber.complete()
-          },
-          error: thrown => subscriber.error(thrown),
-        }))
+        subscriber.add(
+          submit('now', true, restamp, () => durable.meta.restamp === undefined).subscribe({
+            next: finished => {
+              if (!finished) return step()
+              subscriber.next(state())
+              subscriber.complete()
+            },
+            error: thrown => subscriber.error(thrown),
+          }),
+        )
       }
       step()
     })
@@ -193,9 +232,13 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
     append: (batch, how) => {
       const over = batch.find(record => record.payload.length + record.topic.length > RECORD_BYTES_MAX)
       if (over === undefined) return append(batch, how)
-      throw fault('record_too_large', { bytes: over.payload.length + over.topic.length, bytesMax: RECORD_BYTES_MAX })
+      throw fault('record_too_large', {
+        bytes: over.payload.length + over.topic.length,
+        bytesMax: RECORD_BYTES_MAX,
+      })
     },
-    replay: options => replayPages({ scan: scan => store.scan(table, scan), head$, file: store.file }, options),
+    replay: options =>
+      replayPages({ scan: scan => store.scan(table, scan), head$, file: store.file }, options),
     trim,
     state,
     chainAt,
@@ -215,7 +258,12 @@ const openCursor = ({ name, store, random }: StreamOptions): Cursor => {
   const stored = readMeta(store, name)
   const described = stored !== undefined
   const meta = stored ?? {
-    epoch: epochOf(random.bytes(8)), origin: start, parent: undefined, trimmed: start, mark: start, restamp: undefined,
+    epoch: epochOf(random.bytes(8)),
+    origin: start,
+    parent: undefined,
+    trimmed: start,
+    mark: start,
+    restamp: undefined,
   }
   const table = framesTable(name)
   const [last] = store.scan(table, { limit: 1, reverse: true })
@@ -224,7 +272,8 @@ const openCursor = ({ name, store, random }: StreamOptions): Cursor => {
   if (first !== undefined && keyNumber(first[0]) !== tail) {
     throw fault('log_gap', { file: store.file, expected: tail, found: keyNumber(first[0]) })
   }
-  if (last === undefined) return { meta, described, tail, head: meta.trimmed.offset, chain: meta.trimmed.chain, rewritten: false }
+  if (last === undefined)
+    return { meta, described, tail, head: meta.trimmed.offset, chain: meta.trimmed.chain, rewritten: false }
   const header = readHeader(last[1])
   return { meta, described, tail, head: header.last, chain: header.chain, rewritten: false }
 }

@@ -1,15 +1,15 @@
 // A gateway's log: several independently ordered streams in one file, with one group commit for all.
 
-import { Observable, map } from 'rxjs'
+import { map, Observable } from 'rxjs'
 import type { Codec } from '../../schemas/frame.ts'
 import type { StreamName } from '../../schemas/ids.ts'
 import type { Clock, Random } from '../run/clock.ts'
 import { fault } from '../run/fault.ts'
 import { type Ballast, type Committer, groupCommit } from './commit.ts'
 import type { Patience, StreamLog } from './log.ts'
-import { STREAMS_TABLE, framesTable } from './meta.ts'
+import { framesTable, STREAMS_TABLE } from './meta.ts'
 import type { Store, Write } from './store.ts'
-import { type StreamLimits, openStream } from './stream.ts'
+import { openStream, type StreamLimits } from './stream.ts'
 
 export interface StreamsOptions {
   readonly store: Store
@@ -31,7 +31,10 @@ export interface Streams {
   put(writes: readonly Write[], patience: Patience): Observable<void>
 }
 
-export const tablesOf = (streams: Iterable<StreamName>): string[] => [STREAMS_TABLE, ...[...streams].map(framesTable)]
+export const tablesOf = (streams: Iterable<StreamName>): string[] => [
+  STREAMS_TABLE,
+  ...[...streams].map(framesTable),
+]
 
 /** Open while subscribed. Errors: log_gap, log_unreadable. The store stays the caller's. */
 export const openStreams = (options: StreamsOptions): Observable<Streams> => {
@@ -42,7 +45,8 @@ export const openStreams = (options: StreamsOptions): Observable<Streams> => {
       openStream({ ...options, name, limits }, () => {
         if (committer === undefined) throw fault('log_closed')
         return committer
-      }))
+      }),
+    )
     const settle = (durable: boolean): void => {
       for (const control of controls) control.settle(durable)
     }
@@ -53,30 +57,35 @@ export const openStreams = (options: StreamsOptions): Observable<Streams> => {
       },
       error: thrown => subscriber.error(thrown),
     })
-  }).pipe(map(({ committer, all }) => ({
-    store,
-    all,
-    stream: name => {
-      const known = all.find(log => log.name === name)
-      if (known === undefined) throw fault('stream_unknown', { stream: name })
-      return known
-    },
-    put: (writes, patience) => new Observable<void>(subscriber => {
-      committer.submit({
-        prepare: () => writes,
-        reserved: true,
-        done: () => {
-          subscriber.next()
-          subscriber.complete()
-        },
-        failed: thrown => subscriber.error(thrown),
-      }, patience)
-    }),
-  })))
+  }).pipe(
+    map(({ committer, all }) => ({
+      store,
+      all,
+      stream: name => {
+        const known = all.find(log => log.name === name)
+        if (known === undefined) throw fault('stream_unknown', { stream: name })
+        return known
+      },
+      put: (writes, patience) =>
+        new Observable<void>(subscriber => {
+          committer.submit(
+            {
+              prepare: () => writes,
+              reserved: true,
+              done: () => {
+                subscriber.next()
+                subscriber.complete()
+              },
+              failed: thrown => subscriber.error(thrown),
+            },
+            patience,
+          )
+        }),
+    })),
+  )
 }
 
 interface Committed {
   readonly committer: Committer
   readonly all: readonly StreamLog[]
 }
-

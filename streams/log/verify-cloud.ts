@@ -1,23 +1,25 @@
 // Reads the cloud's log from end to end: every gateway's streams frame by frame, and the numbering of the entries.
 
-import { type Observable, concat, concatMap, from, ignoreElements } from 'rxjs'
+import { concat, concatMap, from, ignoreElements, type Observable } from 'rxjs'
 import { FrameError, readHeader } from '../../schemas/frame.ts'
 import { CHAIN_ZERO } from '../../schemas/ids.ts'
 import { LOG_CLASSES, type LogClass } from './cloudlog.ts'
 import { openLmdb } from './lmdb.ts'
-import { ENTRIES, type SegmentName, decodeEntry, listSegments } from './segments.ts'
-import { type Store, keyNumber, numberKey } from './store.ts'
-import { type Finding, type StreamReport, openChecker } from './verify.ts'
+import { decodeEntry, ENTRIES, listSegments, type SegmentName } from './segments.ts'
+import { keyNumber, numberKey, type Store } from './store.ts'
+import { type Finding, openChecker, type StreamReport } from './verify.ts'
 
 const PAGE_ROWS = 64
 
 /** A report for each gateway, stream and epoch, and one for each class of the log. */
 export const verifyCloudLog = (folder: string): Observable<StreamReport> =>
-  from(LOG_CLASSES).pipe(concatMap(logClass => {
-    const opened: Store[] = []
-    const reports = verifyClass(folder, logClass, opened)
-    return concat(from(reports), ...opened.map(store => store.close().pipe(ignoreElements())))
-  }))
+  from(LOG_CLASSES).pipe(
+    concatMap(logClass => {
+      const opened: Store[] = []
+      const reports = verifyClass(folder, logClass, opened)
+      return concat(from(reports), ...opened.map(store => store.close().pipe(ignoreElements())))
+    }),
+  )
 
 const verifyClass = (folder: string, logClass: LogClass, opened: Store[]): StreamReport[] => {
   const segments = listSegments(folder, logClass)
@@ -29,19 +31,34 @@ const verifyClass = (folder: string, logClass: LogClass, opened: Store[]): Strea
     const store = openLmdb({ file: segment.file, tables: [], access: 'read' })
     opened.push(store)
     for (const [seq, bytes] of rowsOf(store)) {
-      if (seq !== last + 1) findings.push({ at: `${logClass} ${seq}`, problem: `entry ${last + 1} is missing before it` })
+      if (seq !== last + 1)
+        findings.push({ at: `${logClass} ${seq}`, problem: `entry ${last + 1} is missing before it` })
       last = seq
       if (!checkEntry(segment, seq, bytes, checkers, findings)) events += 1
     }
   }
   const own: StreamReport = {
-    stream: `log/${logClass}`, epoch: '–', tail: segments[0]?.first ?? 1, head: last, records: events, skipped: 0, bytes: 0, findings, findingCount: findings.length,
+    stream: `log/${logClass}`,
+    epoch: '–',
+    tail: segments[0]?.first ?? 1,
+    head: last,
+    records: events,
+    skipped: 0,
+    bytes: 0,
+    findings,
+    findingCount: findings.length,
   }
   return [own, ...[...checkers.values()].map(checker => checker.report())]
 }
 
 /** Whether the entry is a frame. */
-const checkEntry = (segment: SegmentName, seq: number, bytes: Buffer, checkers: Map<string, ReturnType<typeof openChecker>>, findings: Finding[]): boolean => {
+const checkEntry = (
+  segment: SegmentName,
+  seq: number,
+  bytes: Buffer,
+  checkers: Map<string, ReturnType<typeof openChecker>>,
+  findings: Finding[],
+): boolean => {
   try {
     const entry = decodeEntry(segment.file, seq, bytes)
     if (entry.kind === 'event') return false
@@ -49,13 +66,22 @@ const checkEntry = (segment: SegmentName, seq: number, bytes: Buffer, checkers: 
     const { stream, epoch, first } = readHeader(entry.frame)
     const key = `${entry.gateway}/${stream}@${epoch}`
     const known = checkers.get(key)
-    const checker = known ?? openChecker(`${entry.gateway}/${stream}`, { offset: first - 1, chain: first === 1 ? CHAIN_ZERO : undefined, epoch })
+    const checker =
+      known ??
+      openChecker(`${entry.gateway}/${stream}`, {
+        offset: first - 1,
+        chain: first === 1 ? CHAIN_ZERO : undefined,
+        epoch,
+      })
     checkers.set(key, checker)
     checker.add(entry.frame)
     return true
   } catch (thrown) {
     if (!(thrown instanceof Error)) throw thrown
-    findings.push({ at: `${segment.file} ${seq}`, problem: thrown instanceof FrameError ? `malformed frame: ${thrown.message}` : thrown.message })
+    findings.push({
+      at: `${segment.file} ${seq}`,
+      problem: thrown instanceof FrameError ? `malformed frame: ${thrown.message}` : thrown.message,
+    })
     return true
   }
 }

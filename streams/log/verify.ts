@@ -1,9 +1,9 @@
 // Reads logs from end to end and says what is in them: headers, checksums, chains, and that no offset is missing.
 
-import { FrameError, chainAfter, crcOf, readHeader, readRecords } from '../../schemas/frame.ts'
+import { chainAfter, crcOf, FrameError, readHeader, readRecords } from '../../schemas/frame.ts'
 import { CHAIN_ZERO, type Chain, type StreamName } from '../../schemas/ids.ts'
-import { STREAMS_TABLE, framesTable, readMeta } from './meta.ts'
-import { type Store, keyNumber, numberKey } from './store.ts'
+import { framesTable, readMeta, STREAMS_TABLE } from './meta.ts'
+import { keyNumber, numberKey, type Store } from './store.ts'
 
 export interface Finding {
   readonly at: string
@@ -27,7 +27,10 @@ const FINDINGS_MAX = 100
 const PAGE_ROWS = 64
 
 /** Follows one stream's frames in order and collects what is wrong with them. */
-export const openChecker = (stream: string, start: { readonly offset: number; readonly chain: Chain | undefined; readonly epoch: string }) => {
+export const openChecker = (
+  stream: string,
+  start: { readonly offset: number; readonly chain: Chain | undefined; readonly epoch: string },
+) => {
   const findings: Finding[] = []
   let findingCount = 0
   let { offset: last } = start
@@ -45,12 +48,15 @@ export const openChecker = (stream: string, start: { readonly offset: number; re
       try {
         const header = readHeader(frame)
         const at = `${stream} ${header.first}–${header.last}`
-        if (header.length !== frame.length) found(at, `${frame.length} bytes, the header says ${header.length}`)
+        if (header.length !== frame.length)
+          found(at, `${frame.length} bytes, the header says ${header.length}`)
         if (crcOf(frame) !== header.crc) found(at, 'its checksum does not match its bytes')
         if (header.first !== last + 1) found(at, `offset ${last + 1} is missing before it`)
-        if (header.epoch !== start.epoch) found(at, `epoch ${header.epoch} in a stream of epoch ${start.epoch}`)
+        if (header.epoch !== start.epoch)
+          found(at, `epoch ${header.epoch} in a stream of epoch ${start.epoch}`)
         if (header.kind === 'data') {
-          if (chain !== undefined && chainAfter(chain, frame) !== header.chain) found(at, 'it does not continue the chain')
+          if (chain !== undefined && chainAfter(chain, frame) !== header.chain)
+            found(at, 'it does not continue the chain')
           records += readRecords(frame, header).length
         } else skipped += header.count
         last = header.last
@@ -61,8 +67,17 @@ export const openChecker = (stream: string, start: { readonly offset: number; re
         found(`${stream} behind ${last}`, `malformed frame: ${thrown.message}`)
       }
     },
-    report: (): StreamReport =>
-      ({ stream, epoch: start.epoch, tail: start.offset + 1, head: last, records, skipped, bytes, findings, findingCount }),
+    report: (): StreamReport => ({
+      stream,
+      epoch: start.epoch,
+      tail: start.offset + 1,
+      head: last,
+      records,
+      skipped,
+      bytes,
+      findings,
+      findingCount,
+    }),
   }
 }
 

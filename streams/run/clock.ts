@@ -1,9 +1,9 @@
 // Time and chance, handed in so that a simulation can own them.
 
 import { randomBytes } from 'node:crypto'
-import { type SchedulerLike, asyncScheduler } from 'rxjs'
+import { asyncScheduler, type SchedulerLike } from 'rxjs'
 import type { Stamp } from '../../schemas/frame.ts'
-import { type BootId, type EpochMs, bootIdOf } from '../../schemas/ids.ts'
+import { type BootId, bootIdOf, type EpochMs } from '../../schemas/ids.ts'
 
 export interface Clock {
   /** Wall time; may jump. Never used to measure a wait. */
@@ -22,7 +22,12 @@ export interface Random {
   unit(): number
 }
 
-export const stampOf = (clock: Clock): Stamp => ({ wallMs: clock.nowMs(), monoMs: clock.monoMs(), bootId: clock.bootId, quality: clock.quality() })
+export const stampOf = (clock: Clock): Stamp => ({
+  wallMs: clock.nowMs(),
+  monoMs: clock.monoMs(),
+  bootId: clock.bootId,
+  quality: clock.quality(),
+})
 
 /** Before this, a clock was never set: Headgate did not exist. */
 export const CLOCK_FLOOR_MS = Date.UTC(2025, 0, 1)

@@ -1,6 +1,6 @@
 // Why a stream ended early, and what its supervisor may do about it. Codes and texts: schemas/faults.ts.
 
-import { type Facts, type FaultCode, type Severity, describeFault, severityOf } from '../../schemas/faults.ts'
+import { describeFault, type Facts, type FaultCode, type Severity, severityOf } from '../../schemas/faults.ts'
 
 export interface Fault extends Error {
   readonly severity: Severity
@@ -22,7 +22,8 @@ export const isFault = (thrown: unknown): thrown is Fault =>
 /** An error without a code is a defect of ours: as fatal as a coded one. */
 export const isFatal = (thrown: unknown): boolean => !isFault(thrown) || thrown.severity === 'fatal'
 
-export const reasonOf = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown))
+export const reasonOf = (thrown: unknown): string =>
+  thrown instanceof Error ? thrown.message : String(thrown)
 
 /** For the `default` of an exhausted switch. */
 export const unreachable = (value: never): never => {

@@ -51,7 +51,8 @@ const holderOf = (file: string): number | undefined => {
 }
 
 /** Field 22 of /proc/<pid>/stat, behind a name that may hold spaces and brackets. */
-const startedAt = (pid: number): string => readOr(`/proc/${pid}/stat`, '').split(') ').at(-1)?.split(' ')[19] ?? ''
+const startedAt = (pid: number): string =>
+  readOr(`/proc/${pid}/stat`, '').split(') ').at(-1)?.split(' ')[19] ?? ''
 
 const readOr = (file: string, otherwise: string): string => {
   try {

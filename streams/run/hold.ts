@@ -6,9 +6,11 @@ import { Observable, Subscription } from 'rxjs'
 export const hold = <R, T>(resource$: Observable<R>, use: (resource: R) => Observable<T>): Observable<T> =>
   new Observable(subscriber => {
     const held = new Subscription()
-    held.add(resource$.subscribe({
-      next: resource => held.add(use(resource).subscribe(subscriber)),
-      error: thrown => subscriber.error(thrown),
-    }))
+    held.add(
+      resource$.subscribe({
+        next: resource => held.add(use(resource).subscribe(subscriber)),
+        error: thrown => subscriber.error(thrown),
+      }),
+    )
     return held
   })

@@ -14,5 +14,13 @@ const STANDARD_ERROR = 2
 export const openLogger = ({ name, level, isTerminal }: LoggerOptions): Logger => {
   const options = { name, level, base: { name }, timestamp: pino.stdTimeFunctions.isoTime }
   if (!isTerminal) return pino(options, pino.destination({ dest: STANDARD_ERROR, sync: true }))
-  return pino(options, pretty({ destination: STANDARD_ERROR, sync: true, ignore: 'pid,hostname,name', translateTime: 'HH:MM:ss.l' }))
+  return pino(
+    options,
+    pretty({
+      destination: STANDARD_ERROR,
+      sync: true,
+      ignore: 'pid,hostname,name',
+      translateTime: 'HH:MM:ss.l',
+    }),
+  )
 }

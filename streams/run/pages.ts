@@ -1,8 +1,8 @@
 // A few read-only pages over HTTP: metrics on loopback, status on a socket file that only its owner may open.
 
 import { chmodSync, rmSync } from 'node:fs'
-import { type Server, createServer } from 'node:http'
-import { type Observable as Rx, Observable } from 'rxjs'
+import { createServer, type Server } from 'node:http'
+import { Observable, type Observable as Rx } from 'rxjs'
 import { fault, reasonOf } from './fault.ts'
 
 export interface Page {
@@ -20,12 +20,15 @@ export const servePages = (listen: PagesListen, pages: Readonly<Record<string, P
     const server = createServer((request, response) => {
       const page = request.method === 'GET' ? pages[request.url ?? ''] : undefined
       if (page === undefined) {
-        response.writeHead(404, { 'content-type': 'text/plain' }).end(`there is ${Object.keys(pages).join(', ')}\n`)
+        response
+          .writeHead(404, { 'content-type': 'text/plain' })
+          .end(`there is ${Object.keys(pages).join(', ')}\n`)
         return
       }
       page.body().then(
         body => response.writeHead(200, { 'content-type': page.type }).end(body),
-        (thrown: unknown) => response.writeHead(500, { 'content-type': 'text/plain' }).end(`${reasonOf(thrown)}\n`),
+        (thrown: unknown) =>
+          response.writeHead(500, { 'content-type': 'text/plain' }).end(`${reasonOf(thrown)}\n`),
       )
     })
     server.on('error', thrown => subscriber.error(listenFault(listen, thrown)))

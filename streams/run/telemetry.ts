@@ -25,7 +25,12 @@ export interface TelemetryOptions {
 export const openTelemetry = ({ program, log, monoMs }: TelemetryOptions): Telemetry => {
   const registry = new Registry()
   const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> =>
-    new Counter({ name: `headgate_${program}_${name}`, help, labelNames: [...labelNames], registers: [registry] })
+    new Counter({
+      name: `headgate_${program}_${name}`,
+      help,
+      labelNames: [...labelNames],
+      registers: [registry],
+    })
   const progress = counter('progress_total', 'Work done, by concern and kind', ['concern', 'what'])
   const rejected = counter('rejected_total', 'Items that could not be used', ['concern', 'what'])
   const limits = counter('limit_reached_total', 'Times that a named limit was reached', ['concern', 'limit'])
@@ -47,11 +52,13 @@ export const openTelemetry = ({ program, log, monoMs }: TelemetryOptions): Telem
         return
       case 'rejected':
         rejected.inc({ concern, what: told.what })
-        if (mayRepeat(`${concern} ${told.what} ${told.reason}`)) log.warn({ concern, what: told.what }, told.reason)
+        if (mayRepeat(`${concern} ${told.what} ${told.reason}`))
+          log.warn({ concern, what: told.what }, told.reason)
         return
       case 'limit':
         limits.inc({ concern, limit: told.what }, told.count)
-        if (mayRepeat(`${concern} ${told.what}`)) log.warn({ concern, limit: told.what, count: told.count }, 'limit reached')
+        if (mayRepeat(`${concern} ${told.what}`))
+          log.warn({ concern, limit: told.what, count: told.count }, 'limit reached')
         return
       case 'state':
         log.info({ concern, ...told.facts }, told.what)

@@ -3,22 +3,35 @@
 // A disk takes time, may fail a commit, and at a crash a commit in flight is on it or not. A wire keeps order, takes
 // time, may cut, lose or double a message (as a broker in the middle may).
 
-import { concat, defer, filter, map, NEVER, Observable, startWith, Subject, Subscription, throwError, timer, VirtualTimeScheduler } from 'rxjs'
+import {
+  concat,
+  defer,
+  filter,
+  map,
+  NEVER,
+  Observable,
+  Subject,
+  Subscription,
+  startWith,
+  throwError,
+  timer,
+  VirtualTimeScheduler,
+} from 'rxjs'
 import type { Uplink } from '../../cloud/context.ts'
 import { ingest } from '../../cloud/ingestion/ingest.ts'
 import { exportLog } from '../../edge/export/export.ts'
 import { type FrameHeader, readHeader, readRecords } from '../../schemas/frame.ts'
 import { type Epoch, gatewayId, type StreamName } from '../../schemas/ids.ts'
-import { parseUp } from '../../schemas/topics.ts'
 import type { TakenRecord } from '../../schemas/records.ts'
+import { parseUp } from '../../schemas/topics.ts'
 import { noBallast } from '../../streams/log/ballast.ts'
 import type { CloudBody, CloudWriter, LogClass, StoredMark } from '../../streams/log/cloudlog.ts'
 import { memoryStore } from '../../streams/log/memory.ts'
 import type { Row, Store } from '../../streams/log/store.ts'
-import { type Streams, openStreams } from '../../streams/log/streams.ts'
+import { openStreams, type Streams } from '../../streams/log/streams.ts'
 import type { Incoming, Link, LinkState } from '../../streams/mqtt/link.ts'
-import { fault } from '../../streams/run/fault.ts'
 import type { Clock, Random } from '../../streams/run/clock.ts'
+import { fault } from '../../streams/run/fault.ts'
 import { DATA, EVENTS, GENEROUS } from '../support/logs.ts'
 
 export const GATEWAY = gatewayId('g')
@@ -63,8 +76,11 @@ export interface World {
 export const openWorld = (random: Random): World => {
   const scheduler = new VirtualTimeScheduler(undefined, Number.POSITIVE_INFINITY)
   const clock: Clock = {
-    nowMs: () => 1_800_000_000_000 + scheduler.now(), monoMs: () => scheduler.now(),
-    bootId: '00000000000000aa' as Clock['bootId'], quality: () => 'synchronised', scheduler,
+    nowMs: () => 1_800_000_000_000 + scheduler.now(),
+    monoMs: () => scheduler.now(),
+    bootId: '00000000000000aa' as Clock['bootId'],
+    quality: () => 'synchronised',
+    scheduler,
   }
   const acknowledged: string[] = []
   const failing = { edge: 0, cloud: 0 }
@@ -79,23 +95,40 @@ export const openWorld = (random: Random): World => {
     flyingBytesMax: 0,
     fatal: undefined,
     append: count => {
-      const batch = Array.from({ length: count }, (): TakenRecord =>
-        ({ topic: 't', payload: Buffer.from(`r${appended++}`), qos: 1, retain: false, receivedMonoMs: clock.monoMs() }))
+      const batch = Array.from(
+        { length: count },
+        (): TakenRecord => ({
+          topic: 't',
+          payload: Buffer.from(`r${appended++}`),
+          qos: 1,
+          retain: false,
+          receivedMonoMs: clock.monoMs(),
+        }),
+      )
       const texts = batch.map(({ payload }) => payload.toString())
-      edge?.streams.stream(DATA).append(batch as [TakenRecord, ...TakenRecord[]]).subscribe({
-        next: () => acknowledged.push(...texts),
-        error: () => undefined,
-      })
+      edge?.streams
+        .stream(DATA)
+        .append(batch as [TakenRecord, ...TakenRecord[]])
+        .subscribe({
+          next: () => acknowledged.push(...texts),
+          error: () => undefined,
+        })
     },
     drop: share => {
       const log = edge?.streams.stream(DATA)
       if (log === undefined) return
       const { tail, head } = log.state()
-      log.drop(Math.floor(tail - 1 + (head - tail + 1) * share) as typeof head, 'quota').subscribe({ error: () => undefined })
+      log
+        .drop(Math.floor(tail - 1 + (head - tail + 1) * share) as typeof head, 'quota')
+        .subscribe({ error: () => undefined })
     },
     cut: () => wire?.cut(),
-    disturb: (direction, what, count) => { disturbed[direction][what] += count },
-    failCommits: (side, count) => { failing[side] += count },
+    disturb: (direction, what, count) => {
+      disturbed[direction][what] += count
+    },
+    failCommits: (side, count) => {
+      failing[side] += count
+    },
     crash: (side, inFlightIsWritten) => {
       wire?.cut()
       if (side === 'edge') {
@@ -128,13 +161,19 @@ export const openWorld = (random: Random): World => {
   }
 
   // --- the wire
-  interface Wire { cut(): void; send(direction: 'up' | 'down', topic: string, payload: Buffer): void; readonly connection: string }
+  interface Wire {
+    cut(): void
+    send(direction: 'up' | 'down', topic: string, payload: Buffer): void
+    readonly connection: string
+  }
   let wire: Wire | undefined
   const edgeState$ = new Subject<LinkState>()
   const edgeIncoming$ = new Subject<Incoming>()
   const uplink$ = new Subject<Uplink>()
   let lastState: LinkState = { kind: 'down', because: 'start', retryInMs: 0 }
-  edgeState$.subscribe(state => { lastState = state })
+  edgeState$.subscribe(state => {
+    lastState = state
+  })
 
   const openWire = (): Wire => {
     const connection = random.bytes(8).toString('hex')
@@ -144,7 +183,8 @@ export const openWorld = (random: Random): World => {
       if (direction === 'down') return edgeIncoming$.next({ topic, payload })
       const parsed = parseUp(topic)
       if (parsed?.kind === 'hello') uplink$.next({ kind: 'hello', gateway: GATEWAY, connection, payload })
-      if (parsed?.kind === 'export') uplink$.next({ kind: 'export', gateway: GATEWAY, connection, stream: parsed.stream, payload })
+      if (parsed?.kind === 'export')
+        uplink$.next({ kind: 'export', gateway: GATEWAY, connection, stream: parsed.stream, payload })
     }
     const self: Wire = {
       connection,
@@ -156,10 +196,12 @@ export const openWorld = (random: Random): World => {
         for (let i = 0; i < copies; i++) {
           if (direction === 'up') flying += payload.length
           world.flyingBytesMax = Math.max(world.flyingBytesMax, flying)
-          flights.add(timer(FLIGHT_MS, scheduler).subscribe(() => {
-            if (direction === 'up') flying -= payload.length
-            deliver(direction, topic, payload)
-          }))
+          flights.add(
+            timer(FLIGHT_MS, scheduler).subscribe(() => {
+              if (direction === 'up') flying -= payload.length
+              deliver(direction, topic, payload)
+            }),
+          )
         }
       },
       cut: () => {
@@ -183,11 +225,12 @@ export const openWorld = (random: Random): World => {
   const link: Link = {
     state$: defer(() => edgeState$.pipe(startWith(lastState))),
     messages: wanted => edgeIncoming$.pipe(filter(({ topic }) => topic === wanted)),
-    publish: ({ topic, payload }) => new Observable(subscriber => {
-      if (wire === undefined) return subscriber.error(fault('link_down'))
-      wire.send('up', topic, payload)
-      return timer(2 * FLIGHT_MS, scheduler).subscribe(() => subscriber.complete())
-    }),
+    publish: ({ topic, payload }) =>
+      new Observable(subscriber => {
+        if (wire === undefined) return subscriber.error(fault('link_down'))
+        wire.send('up', topic, payload)
+        return timer(2 * FLIGHT_MS, scheduler).subscribe(() => subscriber.complete())
+      }),
   }
 
   // --- the edge
@@ -198,25 +241,71 @@ export const openWorld = (random: Random): World => {
     let dead = false
     const store: Store = {
       ...inner,
-      commit: writes => defer(() => {
-        if (shouldFail('edge')) return concat(timer(COMMIT_MS, scheduler).pipe(filter(() => false), map(() => undefined)), throwError(() => fault('disk_full', { file: 'sim' })))
-        const apply = () => { pending = undefined; inner.commit(writes).subscribe() }
-        pending = apply
-        return timer(COMMIT_MS, scheduler).pipe(filter(() => !dead), map(() => apply()))
-      }),
+      commit: writes =>
+        defer(() => {
+          if (shouldFail('edge'))
+            return concat(
+              timer(COMMIT_MS, scheduler).pipe(
+                filter(() => false),
+                map(() => undefined),
+              ),
+              throwError(() => fault('disk_full', { file: 'sim' })),
+            )
+          const apply = () => {
+            pending = undefined
+            inner.commit(writes).subscribe()
+          }
+          pending = apply
+          return timer(COMMIT_MS, scheduler).pipe(
+            filter(() => !dead),
+            map(() => apply()),
+          )
+        }),
     }
-    return { store, crash: (written: boolean) => { dead = true; if (written) pending?.() } }
+    return {
+      store,
+      crash: (written: boolean) => {
+        dead = true
+        if (written) pending?.()
+      },
+    }
   }
   const startEdge = (): void => {
     const store = slowStore(world.edgeDisk)
     const held = new Subscription()
-    const limits = new Map<StreamName, typeof GENEROUS>([[EVENTS, { ...GENEROUS, reserved: true }], [DATA, GENEROUS]])
-    held.add(openStreams({ store: store.store, clock, random, ballast: noBallast, streams: limits, reserveBytes: 0, sealWaitMsMax: 20, codec: 'deflate' })
-      .subscribe(streams => {
+    const limits = new Map<StreamName, typeof GENEROUS>([
+      [EVENTS, { ...GENEROUS, reserved: true }],
+      [DATA, GENEROUS],
+    ])
+    held.add(
+      openStreams({
+        store: store.store,
+        clock,
+        random,
+        ballast: noBallast,
+        streams: limits,
+        reserveBytes: 0,
+        sealWaitMsMax: 20,
+        codec: 'deflate',
+      }).subscribe(streams => {
         edge = { held, streams, store }
-        held.add(exportLog({ gateway: GATEWAY, version: 'sim', link, clock, random, streams: streams.all, trim: { everyMs: 400, bytes: 2_000 } })
-          .subscribe({ error: thrown => { world.fatal = thrown } }))
-      }))
+        held.add(
+          exportLog({
+            gateway: GATEWAY,
+            version: 'sim',
+            link,
+            clock,
+            random,
+            streams: streams.all,
+            trim: { everyMs: 400, bytes: 2_000 },
+          }).subscribe({
+            error: thrown => {
+              world.fatal = thrown
+            },
+          }),
+        )
+      }),
+    )
   }
 
   // --- the cloud
@@ -226,29 +315,54 @@ export const openWorld = (random: Random): World => {
     let pending: (() => void)[] = []
     let dead = false
     const log: CloudWriter = {
-      head: logClass => disk.entries[logClass].length, head$: () => NEVER, tail: () => 1, replay: () => NEVER, find: () => undefined, announce: () => undefined,
+      head: logClass => disk.entries[logClass].length,
+      head$: () => NEVER,
+      tail: () => 1,
+      replay: () => NEVER,
+      find: () => undefined,
+      announce: () => undefined,
       marks: () => [...disk.marks.values()],
-      append: (logClass, bodies, marks) => defer(() => {
-        if (shouldFail('cloud')) return throwError(() => fault('disk_full', { file: 'sim' }))
-        const apply = () => {
-          pending = pending.filter(each => each !== apply)
-          disk.entries[logClass].push(...bodies)
-          for (const mark of marks) disk.marks.set(`${mark.stream} ${mark.epoch}`, mark)
-        }
-        pending.push(apply)
-        return timer(COMMIT_MS, scheduler).pipe(filter(() => !dead), map(() => { apply(); return { first: 1, last: 1 } }))
-      }),
+      append: (logClass, bodies, marks) =>
+        defer(() => {
+          if (shouldFail('cloud')) return throwError(() => fault('disk_full', { file: 'sim' }))
+          const apply = () => {
+            pending = pending.filter(each => each !== apply)
+            disk.entries[logClass].push(...bodies)
+            for (const mark of marks) disk.marks.set(`${mark.stream} ${mark.epoch}`, mark)
+          }
+          pending.push(apply)
+          return timer(COMMIT_MS, scheduler).pipe(
+            filter(() => !dead),
+            map(() => {
+              apply()
+              return { first: 1, last: 1 }
+            }),
+          )
+        }),
     }
-    return { log, crash: (written: boolean) => { dead = true; if (written) for (const apply of [...pending]) apply() } }
+    return {
+      log,
+      crash: (written: boolean) => {
+        dead = true
+        if (written) for (const apply of [...pending]) apply()
+      },
+    }
   }
   const startCloud = (): void => {
     const log = slowCloudLog()
     const held = new Subscription()
     cloud = { held, log }
-    const down = (kind: 'mark' | 'who') => (_: unknown, payload: Buffer = Buffer.alloc(0)) =>
-      wire?.send('down', `headgate/${GATEWAY}/down/${kind}`, payload)
-    held.add(ingest({ log: log.log, clock, uplink$, sendMark: down('mark'), sendWho: down('who') })
-      .subscribe({ error: thrown => { world.fatal = thrown } }))
+    const down =
+      (kind: 'mark' | 'who') =>
+      (_: unknown, payload: Buffer = Buffer.alloc(0)) =>
+        wire?.send('down', `headgate/${GATEWAY}/down/${kind}`, payload)
+    held.add(
+      ingest({ log: log.log, clock, uplink$, sendMark: down('mark'), sendWho: down('who') }).subscribe({
+        error: thrown => {
+          world.fatal = thrown
+        },
+      }),
+    )
   }
 
   startCloud()
@@ -268,6 +382,11 @@ export const arrivedIn = (world: World): Arrived[] =>
   world.cloudDisk.entries.data.flatMap(body => {
     if (body.kind !== 'frame') return []
     const header = readHeader(body.frame)
-    return [{ epoch: header.epoch, header, texts: readRecords(body.frame, header).map(({ payload }) => payload.toString()) }]
+    return [
+      {
+        epoch: header.epoch,
+        header,
+        texts: readRecords(body.frame, header).map(({ payload }) => payload.toString()),
+      },
+    ]
   })
-

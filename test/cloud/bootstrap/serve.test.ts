@@ -193,7 +193,7 @@ test('a port in use is named with the key that moves it', async () => {
   assert.ok(isFault(thrown) && thrown.code === 'port_in_use')
   assert.match(
     String(thrown),
-    `127.0.0.1:${port} is in use by another program: stop it, or set enrolment.listen`,
+    `127.0.0.1:${port} is in use by another program: stop it, or set enrolment.port`,
   )
   await new Promise(done => taken.close(done))
 })

@@ -12,8 +12,8 @@ import {
   statSync,
   writeSync,
 } from 'node:fs'
-import { dirname } from 'node:path'
-import { fault, reasonOf } from '../../streams/run/fault.ts'
+import { dirname, join } from 'node:path'
+import { fault, reasonOf } from './fault.ts'
 
 export const MODE_PRIVATE = 0o600
 export const MODE_PUBLIC = 0o644
@@ -50,6 +50,30 @@ const syncFolder = (folder: string): void => {
     closeSync(handle)
   }
 }
+
+export interface Wanted {
+  readonly folder: string
+  readonly name: string
+  /** What makes such a file. */
+  readonly mend: string
+}
+
+/** Throws identity_missing, or identity_invalid if it is there and cannot be read. */
+export const readWanted = ({ folder, name, mend }: Wanted): Buffer => {
+  const file = join(folder, name)
+  try {
+    return readFileSync(file)
+  } catch (thrown) {
+    if (codeOf(thrown) === 'ENOENT') throw fault('identity_missing', { folder, file, mend }, thrown)
+    throw fault(
+      'identity_invalid',
+      { file, because: `it cannot be read (${reasonOf(thrown)}): give this user the right to read it` },
+      thrown,
+    )
+  }
+}
+
+export const fileExists = (file: string): boolean => statSync(file, { throwIfNoEntry: false }) !== undefined
 
 /** Undefined when there is no such file. Throws identity_invalid if it is there and cannot be read. */
 export const readIfThere = (file: string): string | undefined => {
