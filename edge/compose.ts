@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import { Gauge, type Registry } from 'prom-client'
 import { concat, ignoreElements, map, type Observable } from 'rxjs'
 import { addressOf } from '../schemas/address.ts'
-import { type EdgeSettings, STREAM_DEFAULTS, type StreamSettings } from '../schemas/config.ts'
-import { STREAM_EVENTS, type StreamName, streamName } from '../schemas/ids.ts'
+import { type EdgeSettings, streamsOf } from '../schemas/config.ts'
+import { STREAM_EVENTS } from '../schemas/ids.ts'
 import { up } from '../schemas/topics.ts'
 import { fileBallast } from '../streams/log/ballast.ts'
 import { openLmdb } from '../streams/log/lmdb.ts'
-import { openStreams, type Streams, tablesOf } from '../streams/log/streams.ts'
+import { openStreams, type Streams, storedStreams, tablesOf } from '../streams/log/streams.ts'
 import { openLink } from '../streams/mqtt/client.ts'
 import type { Clock, Random } from '../streams/run/clock.ts'
 import { hold } from '../streams/run/hold.ts'
@@ -46,11 +46,10 @@ export interface Edge {
 /** Runs while subscribed; completes after stop$. Errors: what is fatal in any concern. */
 export const runEdge = (edge: Edge): Observable<Lifecycle> => {
   const { settings, clock, random, stop$ } = edge
-  const streams = streamSettings(settings)
-  const store = openLmdb({
-    file: join(settings.data, LOG_FILE),
-    tables: [...tablesOf(streams.keys()), HELD_TABLE],
-  })
+  const file = join(settings.data, LOG_FILE)
+  const configured = streamsOf(settings, [])
+  const store = openLmdb({ file, tables: [...tablesOf(configured.keys()), HELD_TABLE] })
+  const streams = streamsOf(settings, storedStreams(store))
   const limits = [...streams].map(
     ([name, { maxBytes: bytesMax, onFull }]) =>
       [name, { bytesMax, onFull, reserved: name === STREAM_EVENTS }] as const,
@@ -66,7 +65,7 @@ export const runEdge = (edge: Edge): Observable<Lifecycle> => {
     codec: settings.seal.compression,
   })
   const life$ = hold(opened$, opened => {
-    const context = contextOf(edge, byPriority(opened, streams))
+    const context = contextOf(edge, streams, opened)
     registerGauges(edge.registry, context)
     return launch({
       concerns: concernsOf(edge, context),
@@ -93,22 +92,9 @@ const concernsOf = ({ settings, registry }: Edge, context: EdgeContext): Concern
   ]
 }
 
-const streamSettings = (settings: EdgeSettings): Map<StreamName, StreamSettings> => {
-  const all = new Map<StreamName, StreamSettings>(
-    Object.entries(STREAM_DEFAULTS).map(([name, defaults]) => [streamName(name), defaults]),
-  )
-  for (const [name, given] of Object.entries(settings.streams)) all.set(streamName(name), given)
-  return all
-}
-
-/** The exporter sends in this order. */
-const byPriority = (streams: Streams, settings: ReadonlyMap<StreamName, StreamSettings>): Streams => {
-  const priority = (name: StreamName): number => settings.get(name)?.priority ?? 0
-  return { ...streams, all: streams.all.toSorted((a, b) => priority(b.name) - priority(a.name)) }
-}
-
 const contextOf = (
   { settings, identity, version, clock, random, stop$ }: Edge,
+  streamSettings: EdgeContext['streamSettings'],
   streams: Streams,
 ): EdgeContext => {
   const { gateway, ca, cert, key } = identity
@@ -132,6 +118,7 @@ const contextOf = (
     clock,
     random,
     streams,
+    streamSettings,
     link,
     vitals,
     stop$,

@@ -1,8 +1,8 @@
 // What every concern of the edge gets. Concerns do not know each other: they meet here and in the log.
 
 import type { Observable } from 'rxjs'
-import type { EdgeSettings } from '../schemas/config.ts'
-import type { GatewayId } from '../schemas/ids.ts'
+import type { EdgeSettings, StreamSettings } from '../schemas/config.ts'
+import type { GatewayId, StreamName } from '../schemas/ids.ts'
 import type { Streams } from '../streams/log/streams.ts'
 import type { MqttLink } from '../streams/mqtt/client.ts'
 import type { LinkState } from '../streams/mqtt/link.ts'
@@ -15,6 +15,8 @@ export interface EdgeContext {
   readonly clock: Clock
   readonly random: Random
   readonly streams: Streams
+  /** Of every stream, highest priority first. */
+  readonly streamSettings: ReadonlyMap<StreamName, StreamSettings>
   readonly link: MqttLink
   /** As last seen, for `status`. */
   readonly vitals: Vitals

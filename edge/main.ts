@@ -8,6 +8,7 @@ import Table from 'cli-table3'
 import { Command } from 'commander'
 import { fromEvent, lastValueFrom, merge, type Observable, ReplaySubject, take } from 'rxjs'
 import { type EdgeSettings, edgeSchema } from '../schemas/config.ts'
+import { type BootId, bootIdOf } from '../schemas/ids.ts'
 import { VERSION } from '../schemas/version.ts'
 import { openLmdb } from '../streams/log/lmdb.ts'
 import { verifyStreams } from '../streams/log/verify.ts'
@@ -29,7 +30,21 @@ interface Options {
   readonly data?: string
 }
 
-const clock = systemClock()
+/** As the kernel gives it; monotonic times count from there. */
+const kernelBootId = (): BootId | undefined => {
+  try {
+    return bootIdOf(
+      Buffer.from(
+        readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').replaceAll('-', '').slice(0, 16),
+        'hex',
+      ),
+    )
+  } catch {
+    return undefined
+  }
+}
+
+const clock = systemClock(kernelBootId())
 const random = systemRandom
 
 const settingsOf = ({ config, data }: Options): EdgeSettings => {

@@ -3,7 +3,7 @@
 import { z } from 'zod'
 import { addressSchema } from './address.ts'
 import { CODECS } from './frame.ts'
-import { streamNameSchema } from './ids.ts'
+import { type StreamName, streamName, streamNameSchema } from './ids.ts'
 import { isFilter } from './topics.ts'
 
 const MB = 1024 * 1024
@@ -14,18 +14,16 @@ const logSettings = z.strictObject({
   level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
 })
 
+/** What is not given is as the stream's defaults say. */
 const streamSettings = z.strictObject({
   /** Bytes of the log file that this stream may fill. */
-  maxBytes: z
-    .int()
-    .min(MB)
-    .default(1024 * MB),
+  maxBytes: z.int().min(MB).optional(),
   /** Records older than this are dropped for a declared skip; 0 keeps them for ever. */
-  maxAgeHours: z.number().min(0).default(0),
+  maxAgeHours: z.number().min(0).optional(),
   /** refuse: publishers wait; dropOldest: the oldest go, declared. */
-  onFull: z.enum(['refuse', 'dropOldest']).default('refuse'),
+  onFull: z.enum(['refuse', 'dropOldest']).optional(),
   /** Higher is sent first. */
-  priority: z.int().min(0).max(100).default(50),
+  priority: z.int().min(0).max(100).optional(),
 })
 
 const route = z.strictObject({
@@ -150,11 +148,33 @@ export const cloudSchema = z.strictObject({
 
 export type EdgeSettings = z.output<typeof edgeSchema>
 export type CloudSettings = z.output<typeof cloudSchema>
-export type StreamSettings = z.output<typeof streamSettings>
 
-/** What every gateway has; configuration may change the limits and add more. */
-export const STREAM_DEFAULTS = {
+export interface StreamSettings {
+  readonly maxBytes: number
+  readonly maxAgeHours: number
+  readonly onFull: 'refuse' | 'dropOldest'
+  readonly priority: number
+}
+
+/** Of a stream that only configuration, or a log from an earlier one, names. */
+const STREAM_DEFAULT: StreamSettings = { maxBytes: 1024 * MB, maxAgeHours: 0, onFull: 'refuse', priority: 50 }
+
+/** What every gateway has. */
+const STREAM_DEFAULTS: Readonly<Record<string, StreamSettings>> = {
   events: { maxBytes: 64 * MB, maxAgeHours: 0, onFull: 'refuse', priority: 100 },
   gateway: { maxBytes: 128 * MB, maxAgeHours: 0, onFull: 'dropOldest', priority: 75 },
   data: { maxBytes: 8 * 1024 * MB, maxAgeHours: 0, onFull: 'refuse', priority: 50 },
-} as const satisfies Record<string, StreamSettings>
+}
+
+/** Every stream: the gateway's own, the configured, and those that the log still holds. Highest priority first. */
+export const streamsOf = (
+  { streams }: EdgeSettings,
+  stored: readonly StreamName[],
+): ReadonlyMap<StreamName, StreamSettings> => {
+  const names = new Set([...Object.keys(STREAM_DEFAULTS), ...Object.keys(streams), ...stored].map(streamName))
+  const settings = [...names].map(name => {
+    const given = Object.entries(streams[name] ?? {}).filter(([, value]) => value !== undefined)
+    return [name, { ...STREAM_DEFAULT, ...STREAM_DEFAULTS[name], ...Object.fromEntries(given) }] as const
+  })
+  return new Map(settings.toSorted(([, one], [, other]) => other.priority - one.priority))
+}

@@ -12,9 +12,9 @@ const HOUR_MS = 3_600_000
 
 export const expiry: Concern<EdgeContext> = {
   name: 'expiry',
-  run: ({ settings, streams, clock, stop$ }) => {
+  run: ({ streamSettings, streams, clock, stop$ }) => {
     const aged = streams.all.flatMap(log => {
-      const hours = settings.streams[log.name]?.maxAgeHours ?? 0
+      const hours = streamSettings.get(log.name)?.maxAgeHours ?? 0
       return hours > 0 ? [{ log, ageMs: hours * HOUR_MS }] : []
     })
     return interval(LOOK_MS, clock.scheduler).pipe(

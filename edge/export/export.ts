@@ -71,7 +71,7 @@ const HELLO_MS_MIN = 1_000
 
 export const exportLog = (options: ExportOptions): Observable<ExportNotice> =>
   defer(() => {
-    const { gateway, link } = options
+    const { gateway, link, clock, streams, trim = TRIM_LIMITS } = options
     const marks$ = new Subject<Mark>()
     const who$ = new Subject<void>()
     // Subscribed beside the connections, so that the broker knows the filters before the link calls itself up.
@@ -92,9 +92,17 @@ export const exportLog = (options: ExportOptions): Observable<ExportNotice> =>
     )
     const sessions$ = link.state$.pipe(
       switchMap(state => (state.kind === 'up' ? sessions(options, marks$, who$) : EMPTY)),
+      share(),
     )
-    return merge(downlink$, sessions$)
+    const trims = streams.map(log => trimming(log, markedBytes$(sessions$, log), clock, trim))
+    // The sessions last: they start with their first subscriber, and whoever came later would miss what they say.
+    return merge(downlink$, ...trims, sessions$)
   })
+
+const markedBytes$ = (notices$: Observable<ExportNotice>, { name }: StreamLog): Observable<number> =>
+  notices$.pipe(
+    mergeMap(notice => (notice.kind === 'marked' && notice.stream === name ? [notice.bytes] : [])),
+  )
 
 /** One after another on the same connection, until it ends. */
 const sessions = (
@@ -239,8 +247,8 @@ const send = (
   { creditBytes }: Mark,
   marks$: Observable<Mark>,
 ): Observable<ExportNotice> => {
-  const { gateway, link, clock, trim = TRIM_LIMITS } = options
-  const landed$ = uplink({
+  const { gateway, link, clock } = options
+  return uplink({
     gateway,
     link,
     clock,
@@ -250,26 +258,11 @@ const send = (
     marks$,
     progressMsMax: PROGRESS_MS_MAX,
   }).pipe(
-    tap(notice => {
-      if (notice.kind === 'marked') notice.log.noteMark(notice.at)
+    map((notice): ExportNotice => {
+      const stream = notice.log.name
+      if (notice.kind === 'mark_refused') return { kind: 'mark_refused', stream, because: notice.because }
+      notice.log.noteMark(notice.at)
+      return { kind: 'marked', stream, at: notice.at, bytes: notice.bytes, rate: pace.rate() }
     }),
-    share(),
   )
-  const trims = streams.map(({ log }) => {
-    const marked$ = landed$.pipe(
-      filter(notice => notice.kind === 'marked'),
-      filter(notice => notice.log === log),
-    )
-    return trimming(log, marked$, clock, trim)
-  })
-  const notices$ = landed$.pipe(
-    map(
-      (notice): ExportNotice =>
-        notice.kind === 'marked'
-          ? { kind: 'marked', stream: notice.log.name, at: notice.at, bytes: notice.bytes, rate: pace.rate() }
-          : { kind: 'mark_refused', stream: notice.log.name, because: notice.because },
-    ),
-  )
-  // The trims first: `landed$` starts with its first subscriber, and they would miss what it says at once.
-  return merge(...trims, notices$)
 }

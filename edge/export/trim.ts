@@ -13,11 +13,10 @@ import {
   merge,
   type Observable,
   of,
-  share,
   tap,
 } from 'rxjs'
 import type { Offset } from '../../schemas/ids.ts'
-import type { Position, StreamLog } from '../../streams/log/log.ts'
+import type { StreamLog } from '../../streams/log/log.ts'
 import type { Clock } from '../../streams/run/clock.ts'
 import { isFatal, reasonOf } from '../../streams/run/fault.ts'
 
@@ -30,35 +29,31 @@ export const TRIM_LIMITS: TrimLimits = { everyMs: 30_000, bytes: 4 * 1024 * 1024
 
 export type TrimNotice = { readonly kind: 'trim_failed'; readonly because: string }
 
-/** Runs beside the uplink; a trim that fails is tried again with the next one. */
+/**
+ * Runs as long as the exporter, not as a connection: on a link that flaps faster than `everyMs` it still trims.
+ * `markedBytes$`: bytes that a mark of this stream has covered. A trim that fails is tried again with the next one.
+ */
 export const trimming = (
   log: StreamLog,
-  marked$: Observable<{ readonly at: Position; readonly bytes: number }>,
+  markedBytes$: Observable<number>,
   clock: Clock,
   limits: TrimLimits = TRIM_LIMITS,
 ): Observable<TrimNotice> =>
   defer(() => {
     let sinceBytes = 0
-    let through: Offset | undefined
-    const noted$ = marked$.pipe(
-      tap(({ at, bytes }) => {
-        through = at.offset
+    const much$ = markedBytes$.pipe(
+      tap(bytes => {
         sinceBytes += bytes
       }),
-      share(),
+      filter(() => sinceBytes >= limits.bytes),
     )
-    const due$ = merge(
-      noted$.pipe(filter(() => sinceBytes >= limits.bytes)),
-      interval(limits.everyMs, clock.scheduler),
-    )
-    const trimmed$ = due$.pipe(
-      filter(() => sinceBytes > 0),
+    return merge(much$, interval(limits.everyMs, clock.scheduler)).pipe(
+      filter(() => log.marked().offset >= log.state().tail),
       exhaustMap(() => {
         sinceBytes = 0
-        return through === undefined ? EMPTY : trimThrough(log, through)
+        return trimThrough(log, log.marked().offset)
       }),
     )
-    return trimmed$
   })
 
 /** One step of a trim takes a bounded number of frames. */
@@ -66,7 +61,7 @@ const trimThrough = (log: StreamLog, through: Offset): Observable<TrimNotice> =>
   let reached = log.state().tail - 1
   return log.trim(through).pipe(
     expand(trimmed => {
-      if (trimmed <= reached) return EMPTY
+      if (trimmed <= reached || trimmed >= through) return EMPTY
       reached = trimmed
       return log.trim(through)
     }),

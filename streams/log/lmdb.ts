@@ -50,6 +50,13 @@ export const openLmdb = ({ file, tables, access = 'write', is32Bit = false }: Lm
   if (!readonly) for (const name of [META, ...tables]) table(name)
   checkFormat(file, table(META), readonly)
 
+  // lmdb-js keeps a read transaction until its next timer, and only the writer's own thread ends it with a commit: a
+  // reader that is told twice in one turn would look for the second commit in a snapshot from before it.
+  const fresh = (name: string): Database<Buffer, Buffer> | undefined => {
+    if (readonly) root.resetReadTxn()
+    return table(name)
+  }
+
   let inFlight: Promise<unknown> = Promise.resolve()
 
   const write = async (writes: readonly Write[]): Promise<void> => {
@@ -72,8 +79,8 @@ export const openLmdb = ({ file, tables, access = 'write', is32Bit = false }: Lm
       defer(() => from(write(writes))).pipe(
         catchError(thrown => throwError(() => commitFault(file, thrown))),
       ),
-    read: (name, key) => table(name)?.get(key),
-    scan: (name, scan) => scanRows(table(name), scan),
+    read: (name, key) => fresh(name)?.get(key),
+    scan: (name, scan) => scanRows(fresh(name), scan),
     allocatedBytes: () => statSync(file).blocks * 512,
     tableBytes: name => {
       const pages = table(name)?.getStats() as TablePages | undefined

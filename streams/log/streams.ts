@@ -2,7 +2,8 @@
 
 import { map, Observable } from 'rxjs'
 import type { Codec } from '../../schemas/frame.ts'
-import type { StreamName } from '../../schemas/ids.ts'
+import { STREAMS_MAX } from '../../schemas/hello.ts'
+import { type StreamName, streamName } from '../../schemas/ids.ts'
 import type { Clock, Random } from '../run/clock.ts'
 import { fault } from '../run/fault.ts'
 import { type Ballast, type Committer, groupCommit } from './commit.ts'
@@ -35,6 +36,10 @@ export const tablesOf = (streams: Iterable<StreamName>): string[] => [
   STREAMS_TABLE,
   ...[...streams].map(framesTable),
 ]
+
+/** Streams that the log holds, whatever the configuration says now. */
+export const storedStreams = (store: Store): StreamName[] =>
+  store.scan(STREAMS_TABLE, { limit: STREAMS_MAX }).map(([key]) => streamName(key.toString()))
 
 /** Open while subscribed. Errors: log_gap, log_unreadable. The store stays the caller's. */
 export const openStreams = (options: StreamsOptions): Observable<Streams> => {
