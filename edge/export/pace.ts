@@ -1,7 +1,9 @@
 // How fast the way to the cloud's disk is, from the marks that come back, and what to have in flight for that.
 //
-// Delivery-rate samples as in BBR (Cardwell et al., 2016, section 4.1): bytes marked between the sending of an item
-// and its mark, over that time; the highest of the last seconds counts, the lowest round trip likewise.
+// As BBR does it (Cardwell et al., 2016): a sample of the rate is the bytes marked between the sending of an item and
+// its mark, over that time; the highest of the last seconds counts. The round trip is the lowest seen. A link that is
+// kept full shows no round trip without a queue in it, so every ten seconds the window is closed for a moment to look:
+// without that the queue feeds on itself.
 
 export interface PaceLimits {
   readonly windowBytesMax: number
@@ -21,9 +23,13 @@ export const PACE_LIMITS: PaceLimits = {
   messageBytesMax: 256 * 1024,
 }
 
-/** Before the first mark: 16 KB messages, 48 KB in flight. */
+/** Until 32 KB were marked: 16 KB messages, 48 KB in flight. */
 const RATE_AT_START = 320
-const SAMPLES_MS = 5_000
+const START_BYTES = 32 * 1024
+const RATE_WINDOW_MS = 5_000
+/** A lowest round trip older than this is looked for again; the look costs about three per cent. */
+const ROUND_TRIP_VALID_MS = 10_000
+const PROBE_MS_MIN = 200
 
 export interface Sent {
   readonly bytes: number
@@ -41,11 +47,37 @@ export interface Pace {
   rate(): number
 }
 
+interface Lowest {
+  readonly ms: number
+  readonly seenAtMs: number
+}
+
 export const openPace = (limits: PaceLimits = PACE_LIMITS): Pace => {
   let delivered = 0
-  let samples: { readonly atMs: number; readonly rate: number; readonly roundTripMs: number }[] = []
+  let samples: { readonly atMs: number; readonly rate: number }[] = []
   let rate = RATE_AT_START
-  let roundTripMs = 0
+  let lowest: Lowest | undefined
+  let probe: { readonly sinceMs: number; lowestMs: number } | undefined
+
+  const measureRate = (newest: Sent, elapsedMs: number, nowMs: number): void => {
+    samples = samples.filter(({ atMs }) => nowMs - atMs < RATE_WINDOW_MS)
+    samples.push({ atMs: nowMs, rate: (delivered - newest.deliveredBytes) / elapsedMs })
+    const fastest = Math.max(...samples.map(sample => sample.rate))
+    if (delivered >= START_BYTES || fastest > rate) rate = fastest
+  }
+
+  const measureRoundTrip = (newest: Sent, elapsedMs: number, nowMs: number): void => {
+    if (lowest === undefined || elapsedMs <= lowest.ms) lowest = { ms: elapsedMs, seenAtMs: nowMs }
+    if (probe === undefined) {
+      if (nowMs - lowest.seenAtMs > ROUND_TRIP_VALID_MS) probe = { sinceMs: nowMs, lowestMs: Number.POSITIVE_INFINITY }
+      return
+    }
+    // What was sent before the window closed still waited in the queue.
+    if (newest.sentAtMs > probe.sinceMs) probe.lowestMs = Math.min(probe.lowestMs, elapsedMs)
+    if (nowMs - probe.sinceMs < PROBE_MS_MIN + lowest.ms || probe.lowestMs === Number.POSITIVE_INFINITY) return
+    lowest = { ms: probe.lowestMs, seenAtMs: nowMs }
+    probe = undefined
+  }
 
   return {
     sent: (bytes, nowMs) => ({ bytes, sentAtMs: nowMs, deliveredBytes: delivered }),
@@ -54,22 +86,16 @@ export const openPace = (limits: PaceLimits = PACE_LIMITS): Pace => {
       const newest = items.at(-1)
       if (newest === undefined) return
       const elapsedMs = Math.max(1, nowMs - newest.sentAtMs)
-      samples = samples.filter(({ atMs }) => nowMs - atMs < SAMPLES_MS)
-      // An idle stretch is no slow link: a small sample counts only if it raises the rate.
-      samples.push({
-        atMs: nowMs,
-        rate: (delivered - newest.deliveredBytes) / elapsedMs,
-        roundTripMs: elapsedMs,
-      })
-      const fastest = Math.max(...samples.map(sample => sample.rate))
-      rate = delivered < RATE_AT_START * 100 ? Math.max(fastest, rate) : fastest
-      roundTripMs = Math.min(...samples.map(sample => sample.roundTripMs))
+      measureRate(newest, elapsedMs, nowMs)
+      measureRoundTrip(newest, elapsedMs, nowMs)
     },
-    windowBytes: () =>
-      Math.min(
-        limits.windowBytesMax,
-        Math.max(2 * limits.messageBytesMin, rate * (roundTripMs + limits.slackMs)),
-      ),
+    windowBytes: () => {
+      const least = 2 * limits.messageBytesMin
+      if (probe !== undefined) return least
+      // The first messages show the link's time for themselves as a round trip.
+      const roundTripMs = delivered < START_BYTES ? 0 : (lowest?.ms ?? 0)
+      return Math.min(limits.windowBytesMax, Math.max(least, rate * (roundTripMs + limits.slackMs)))
+    },
     messageBytes: () =>
       Math.min(limits.messageBytesMax, Math.max(limits.messageBytesMin, Math.floor(rate * limits.messageMs))),
     rate: () => rate,

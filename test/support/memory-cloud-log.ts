@@ -11,6 +11,7 @@ import type {
 } from '../../streams/log/cloudlog.ts'
 
 export interface MemoryCloudLog extends CloudWriter {
+  kept(logClass: LogClass): readonly CloudEntry[]
   /** Forgets entries before `seq`, as retention does. */
   forget(logClass: LogClass, seq: number): void
 }
@@ -49,11 +50,12 @@ export const memoryCloudLog = (nowMs: () => number = () => 1_750_000_000_000): M
           (body, i): CloudEntry => ({ ...body, seq: first + i, receivedAtMs: nowMs() }),
         )
         own.entries.push(...added)
-        for (const mark of stored) marks.set(`${mark.gateway} ${mark.stream}`, mark)
+        for (const mark of stored) marks.set(`${mark.gateway} ${mark.stream} ${mark.epoch}`, mark)
         own.head$.next(first + added.length - 1)
         return of({ first, last: first + added.length - 1 })
       }),
     replay: options => replayKept(kept[options.class], options),
+    kept: logClass => kept[logClass].entries,
     forget: (logClass, seq) => {
       const own = kept[logClass]
       own.entries = own.entries.filter(entry => entry.seq >= seq)
