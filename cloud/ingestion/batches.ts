@@ -1,9 +1,10 @@
 // Group commit for ingestion: everything that arrives while a commit runs forms the next one.
 
-import { Observable, Subscription } from 'rxjs'
+import { Observable, Subscription, timer } from 'rxjs'
 import type { GatewayId } from '../../schemas/ids.ts'
 import type { CloudBody, CloudWriter, LogClass } from '../../streams/log/cloudlog.ts'
 import type { Position } from '../../streams/log/log.ts'
+import type { Clock } from '../../streams/run/clock.ts'
 import type { Receiving } from './receive.ts'
 
 /** A stream of a connected gateway, or one whose frames are still on their way to disk. */
@@ -12,9 +13,14 @@ export interface Held extends Receiving {
   durable: Position
 }
 
+export interface Moved {
+  readonly position: Position
+  readonly bytes: number
+}
+
 export interface Batch {
   readonly bodies: CloudBody[]
-  readonly moved: Map<Held, Position>
+  readonly moved: Map<Held, Moved>
 }
 
 export interface Batches {
@@ -24,22 +30,31 @@ export interface Batches {
 
 export interface BatchesOptions {
   readonly log: CloudWriter
+  readonly clock: Clock
   readonly class: LogClass
   readonly committed: (batch: Batch) => void
-  /** `lost`: the batch that failed, and what had lined up behind it. */
-  readonly failed: (lost: readonly Batch[], thrown: unknown) => void
+  /** `lost`: the batch that failed, and what had lined up behind it. `forgotten`: events beyond what may wait. */
+  readonly failed: (lost: readonly Batch[], thrown: unknown, forgotten: number) => void
 }
+
+/** A failed commit is tried again, with the events that were in it, after this. */
+const RETRY_MS = 250
+/** Events that may wait for room: a few MB. */
+const EVENTS_WAITING_MAX = 10_000
+
+const emptyBatch = (): Batch => ({ bodies: [], moved: new Map() })
 
 /** Open while subscribed. */
 export const openBatches = ({
   log,
+  clock,
   class: logClass,
   committed,
   failed,
 }: BatchesOptions): Observable<Batches> =>
   new Observable(subscriber => {
     const held = new Subscription()
-    let next: Batch = { bodies: [], moved: new Map() }
+    let next = emptyBatch()
     let running = false
     // Filling may record an event, which adds to this very batch.
     let filling = 0
@@ -48,8 +63,8 @@ export const openBatches = ({
       if (running || filling > 0 || next.bodies.length === 0 || held.closed) return
       running = true
       const batch = next
-      next = { bodies: [], moved: new Map() }
-      const marks = [...batch.moved].map(([{ gateway, stream, epoch }, position]) => ({
+      next = emptyBatch()
+      const marks = [...batch.moved].map(([{ gateway, stream, epoch }, { position }]) => ({
         gateway,
         stream,
         epoch,
@@ -62,14 +77,21 @@ export const openBatches = ({
             committed(batch)
             start()
           },
-          error: thrown => {
-            running = false
-            const behind = next
-            // Frames have lost their place; events have none to lose.
-            next = { bodies: behind.bodies.filter(body => body.kind === 'event'), moved: new Map() }
-            failed([batch, behind], thrown)
-            start()
-          },
+          error: thrown => retry(batch, thrown),
+        }),
+      )
+    }
+
+    /** Frames have lost their place; events have none to lose. */
+    const retry = (batch: Batch, thrown: unknown): void => {
+      const behind = next
+      const events = [...batch.bodies, ...behind.bodies].filter(body => body.kind === 'event')
+      next = { ...emptyBatch(), bodies: events.slice(0, EVENTS_WAITING_MAX) }
+      failed([batch, behind], thrown, Math.max(0, events.length - EVENTS_WAITING_MAX))
+      held.add(
+        timer(RETRY_MS, clock.scheduler).subscribe(() => {
+          running = false
+          start()
         }),
       )
     }

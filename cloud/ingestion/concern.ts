@@ -1,17 +1,6 @@
 // Ingestion as a concern: marks and questions go out through the broker, what happened becomes notices.
 
-import {
-  catchError,
-  defer,
-  EMPTY,
-  ignoreElements,
-  map,
-  merge,
-  mergeMap,
-  type Observable,
-  Subject,
-  takeUntil,
-} from 'rxjs'
+import { catchError, defer, EMPTY, map, merge, mergeMap, type Observable, Subject, takeUntil } from 'rxjs'
 import { down } from '../../schemas/topics.ts'
 import type { Outgoing } from '../../streams/mqtt/link.ts'
 import { isFatal, unreachable } from '../../streams/run/fault.ts'
@@ -22,14 +11,16 @@ import { type IngestionNotice, ingest } from './ingest.ts'
 
 export const ingestion: Concern<CloudContext> = {
   name: 'ingestion',
-  run: ({ log, clock, broker, uplink$, settings, stop$, record, run, version }): Observable<Notice> =>
+  run: ({ log, clock, broker, uplink$, settings, stop$, run, version }): Observable<Notice> =>
     defer(() => {
       const outgoing$ = new Subject<{ readonly to: string; readonly message: Outgoing }>()
       const notices$ = ingest({
         log,
         clock,
         uplink$,
+        opening: { kind: 'cloud_started', run, version },
         credit: { ...CREDIT_LIMITS, budgetBytes: settings.credit.budgetBytes },
+        close: (gateway, because) => broker.close(gateway, because),
         sendMark: (gateway, payload) =>
           outgoing$.next({
             to: gateway,
@@ -52,8 +43,7 @@ export const ingestion: Concern<CloudContext> = {
           ),
         ),
       )
-      const started$ = record({ kind: 'cloud_started', run, version }).pipe(ignoreElements())
-      return merge(sent$, notices$, started$).pipe(takeUntil(stop$))
+      return merge(sent$, notices$).pipe(takeUntil(stop$))
     }),
 }
 
@@ -66,7 +56,11 @@ const noticeOf = (notice: IngestionNotice): Notice => {
     case 'refused':
       return { kind: 'rejected', what: 'frame', reason: `${notice.gateway}: ${notice.because}` }
     case 'commit_failed':
-      return { kind: 'rejected', what: 'commit', reason: notice.because }
+      return notice.eventsForgotten > 0
+        ? { kind: 'limit', what: 'events_waiting', count: notice.eventsForgotten }
+        : { kind: 'rejected', what: 'commit', reason: notice.because }
+    case 'blocked':
+      return { kind: 'state', what: 'no_credit_while_the_log_is_full', facts: { forMs: notice.forMs } }
     default:
       return unreachable(notice)
   }

@@ -1,7 +1,8 @@
 // One byte budget for all gateways: what may be on its way and not yet durable, and so held in memory.
 //
-// Gateways without backlog come first: they always have the base. The rest is shared evenly by those with backlog;
-// when a share would be too small to be of use, the latest to ask wait with no credit until another is done.
+// Gateways without backlog come first: together they have a quarter of the budget, each at most the base. The rest is
+// shared evenly by those with backlog; when a share would be too small to be of use, the latest to ask wait with no
+// credit until another is done.
 
 import type { GatewayId } from '../../schemas/ids.ts'
 
@@ -10,6 +11,8 @@ export interface CreditLimits {
   readonly budgetBytes: number
   /** For a gateway without backlog. */
   readonly baseBytes: number
+  /** Below this a message of a thin link does not fit. */
+  readonly baseBytesMin: number
   readonly shareBytesMin: number
   readonly shareBytesMax: number
 }
@@ -18,6 +21,7 @@ export interface CreditLimits {
 export const CREDIT_LIMITS: CreditLimits = {
   budgetBytes: 64 * 1024 * 1024,
   baseBytes: 64 * 1024,
+  baseBytesMin: 8 * 1024,
   shareBytesMin: 32 * 1024,
   shareBytesMax: 1024 * 1024,
 }
@@ -25,7 +29,8 @@ export const CREDIT_LIMITS: CreditLimits = {
 export interface Credit {
   /** Bytes that this gateway may have unmarked now. */
   of(gateway: GatewayId): number
-  backlog(gateway: GatewayId, waitingBytes: number): void
+  /** It is there; `isBehind`: more waits than it may send at once. */
+  present(gateway: GatewayId, isBehind: boolean): void
   gone(gateway: GatewayId): void
   /** Gateways with backlog that wait without credit. */
   waiting(): number
@@ -33,13 +38,15 @@ export interface Credit {
 
 /** `onServed`: a gateway that waited has credit now. */
 export const openCredit = (limits: CreditLimits, onServed: (gateway: GatewayId) => void): Credit => {
-  // In the order of asking: Map keeps it.
-  const behind = new Map<GatewayId, number>()
-  const servedMax = Math.floor(limits.budgetBytes / limits.shareBytesMin)
+  const there = new Set<GatewayId>()
+  // In the order of asking: a Set keeps it.
+  const behind = new Set<GatewayId>()
   const served = new Set<GatewayId>()
+  const shared = Math.floor(limits.budgetBytes * 0.75)
+  const servedMax = Math.max(1, Math.floor(shared / limits.shareBytesMin))
 
   const promote = (): void => {
-    for (const gateway of behind.keys()) {
+    for (const gateway of behind) {
       if (served.size >= servedMax) return
       if (served.has(gateway)) continue
       served.add(gateway)
@@ -50,22 +57,27 @@ export const openCredit = (limits: CreditLimits, onServed: (gateway: GatewayId) 
     behind.delete(gateway)
     if (served.delete(gateway) && behind.size > served.size) promote()
   }
+  const base = (): number => {
+    const even = Math.floor((limits.budgetBytes - shared) / Math.max(1, there.size))
+    return Math.max(limits.baseBytesMin, Math.min(limits.baseBytes, even))
+  }
 
   return {
     of: gateway => {
-      if (!behind.has(gateway)) return limits.baseBytes
+      if (!behind.has(gateway)) return base()
       if (!served.has(gateway)) return 0
-      return Math.max(
-        limits.shareBytesMin,
-        Math.min(limits.shareBytesMax, Math.floor(limits.budgetBytes / served.size)),
-      )
+      return Math.max(limits.shareBytesMin, Math.min(limits.shareBytesMax, Math.floor(shared / served.size)))
     },
-    backlog: (gateway, waitingBytes) => {
-      if (waitingBytes <= limits.baseBytes) return release(gateway)
+    present: (gateway, isBehind) => {
+      there.add(gateway)
+      if (!isBehind) return release(gateway)
       if (!behind.has(gateway) && served.size < servedMax) served.add(gateway)
-      behind.set(gateway, waitingBytes)
+      behind.add(gateway)
     },
-    gone: release,
+    gone: gateway => {
+      there.delete(gateway)
+      release(gateway)
+    },
     waiting: () => behind.size - served.size,
   }
 }

@@ -3,12 +3,14 @@
 //   order     a frame is taken only behind the one before it, by offset and by chain
 //   durable   a mark is sent only after the commit that holds the frames and the mark itself
 //   once      duplicates are dropped by epoch and offset, and counted
-//   bounded   what waits for a commit is within the credit that was given
+//   bounded   what waits for a commit is within the credit that was given; who sends far more is disconnected
+//
+// While the log cannot take frames (a full disk), gateways keep theirs: they get no credit until it is tried again.
 
-import { interval, Observable } from 'rxjs'
+import { interval, Observable, type Subscription, timer } from 'rxjs'
 import { unpack } from '../../schemas/bundle.ts'
 import type { CloudEvent } from '../../schemas/events.ts'
-import { FrameError } from '../../schemas/frame.ts'
+import { FRAME_BYTES_MAX, FrameError } from '../../schemas/frame.ts'
 import {
   encodeMark,
   type Hello,
@@ -18,16 +20,16 @@ import {
 } from '../../schemas/hello.ts'
 import { type GatewayId, STREAM_EVENTS, type StreamName } from '../../schemas/ids.ts'
 import type { CloudWriter, LogClass } from '../../streams/log/cloudlog.ts'
-import type { Position } from '../../streams/log/log.ts'
 import type { Clock } from '../../streams/run/clock.ts'
 import { type Fault, fault, isFatal, reasonOf } from '../../streams/run/fault.ts'
 import type { Uplink } from '../context.ts'
 import { openAssembler } from './assemble.ts'
 import { type Batch, type Batches, type Held, openBatches } from './batches.ts'
+import { counted } from './counted.ts'
 import { CREDIT_LIMITS, type CreditLimits, openCredit } from './credit.ts'
+import { openPositions, placeKey } from './positions.ts'
 import { receiveFrame } from './receive.ts'
-import { openRefusals } from './refusals.ts'
-import { isBehind, isSettled, placeKey, type Session, type Stream } from './session.ts'
+import { isBehind, isSettled, type Session, type Stream } from './session.ts'
 
 export interface IngestionPorts {
   readonly log: CloudWriter
@@ -36,19 +38,30 @@ export interface IngestionPorts {
   readonly sendMark: (gateway: GatewayId, payload: Buffer) => void
   /** Asks one gateway for a hello. */
   readonly sendWho: (gateway: GatewayId) => void
+  /** Ends a connection whose gateway does not keep to its credit. */
+  readonly close: (gateway: GatewayId, because: string) => void
   readonly credit?: CreditLimits
+  /** Recorded before anything else. */
+  readonly opening?: CloudEvent
 }
 
 export type IngestionNotice =
   | { readonly kind: 'durable'; readonly class: LogClass; readonly records: number; readonly bytes: number }
   | { readonly kind: 'duplicates'; readonly gateway: GatewayId; readonly count: number }
   | { readonly kind: 'refused'; readonly gateway: GatewayId; readonly because: string }
-  | { readonly kind: 'commit_failed'; readonly because: string }
+  | { readonly kind: 'commit_failed'; readonly because: string; readonly eventsForgotten: number }
+  | { readonly kind: 'blocked'; readonly forMs: number }
 
 /** A mark is cumulative and may be lost: it is said again this often while something is unmarked. */
 const MARK_REPEAT_MS = 5_000
-/** A gateway is asked for a hello at most this often. */
+/** A gateway is asked for a hello at most this often, and need not say one more often on one connection. */
 const WHO_MS_MIN = 1_000
+const HELLO_MS_MIN = 500
+/** How long a gateway that used half its credit between two marks counts as having a backlog. */
+const BUSY_MS = 5_000
+/** Wait before frames are taken again after a failed commit: doubles up to a minute. */
+const BLOCK_MS_MIN = 1_000
+const BLOCK_MS_MAX = 60_000
 
 /** Runs while subscribed. Errors: only what is fatal (log_unreadable and defects). */
 export const ingest = ({
@@ -57,20 +70,21 @@ export const ingest = ({
   uplink$,
   sendMark,
   sendWho,
+  close,
+  opening,
   credit: limits = CREDIT_LIMITS,
 }: IngestionPorts): Observable<IngestionNotice> =>
   new Observable(subscriber => {
-    const stored = log.marks()
-    const marks = new Map<string, Position>(
-      stored.map(({ offset, chain, ...place }) => [placeKey(place), { offset, chain }]),
-    )
-    const epochs = new Map(stored.map(({ gateway, stream, epoch }) => [`${gateway}\0${stream}`, epoch]))
+    const positions = openPositions(log.marks())
     const sessions = new Map<GatewayId, Session>()
     /** Outlives a session until its frames are durable: a gateway that returns meanwhile must not send them twice. */
     const streams = new Map<string, Stream>()
     const askedAtMs = new Map<GatewayId, number>()
-    const refusals = openRefusals(clock)
+    const refusals = counted<GatewayId>(clock)
+    const duplicates = counted<Stream>(clock)
     const batches = new Map<LogClass, Batches>()
+    let blocked: Subscription | undefined
+    let blockMs = BLOCK_MS_MIN
     const credit = openCredit(limits, gateway => {
       const session = sessions.get(gateway)
       if (session !== undefined) sendMarks(session)
@@ -82,42 +96,64 @@ export const ingest = ({
     const committed =
       (logClass: LogClass) =>
       ({ bodies, moved }: Batch): void => {
-        const touched = new Set<Session>()
+        const touched = new Map<Session, number>()
         let records = 0
-        for (const [held, position] of moved) {
+        for (const [held, { position, bytes }] of moved) {
           records += position.offset - held.durable.offset
           held.durable = position
-          marks.set(placeKey(held), position)
+          positions.advance(held, position)
           const session = sessions.get(held.gateway)
           if (session === undefined) forget(held)
-          else touched.add(session)
+          else touched.set(session, (touched.get(session) ?? 0) + bytes)
         }
-        for (const session of touched) {
+        for (const [session, bytes] of touched) {
           if ([...session.streams.values()].every(({ head, durable }) => durable.offset >= head))
             session.waitingBytes = 0
-          credit.backlog(session.gateway, session.waitingBytes)
+          session.unmarkedBytes = Math.max(0, session.unmarkedBytes - bytes)
+          if (bytes * 2 >= credit.of(session.gateway)) session.busyUntilMs = clock.monoMs() + BUSY_MS
+          measure(session)
           sendMarks(session)
         }
-        if (records > 0) {
-          const bytes = bodies.reduce((sum, body) => sum + (body.kind === 'frame' ? body.frame.length : 0), 0)
-          subscriber.next({ kind: 'durable', class: logClass, records, bytes })
-        }
+        if (records === 0) return
+        blockMs = BLOCK_MS_MIN
+        const bytes = bodies.reduce((sum, body) => sum + (body.kind === 'frame' ? body.frame.length : 0), 0)
+        subscriber.next({ kind: 'durable', class: logClass, records, bytes })
       }
 
     /** Nothing of it is on disk, and what followed has lost its place: these gateways begin again with a hello. */
-    const failed = (lost: readonly Batch[], thrown: unknown): void => {
+    const failed = (lost: readonly Batch[], thrown: unknown, eventsForgotten: number): void => {
       if (isFatal(thrown)) return subscriber.error(thrown)
-      subscriber.next({ kind: 'commit_failed', because: reasonOf(thrown) })
-      for (const held of lost.flatMap(({ moved }) => [...moved.keys()])) {
-        held.received = held.durable
-        sessions.delete(held.gateway)
-        ask(held.gateway)
+      subscriber.next({ kind: 'commit_failed', because: reasonOf(thrown), eventsForgotten })
+      const held = lost.flatMap(({ moved }) => [...moved.keys()])
+      for (const each of held) {
+        each.received = each.durable
+        const session = sessions.get(each.gateway)
+        if (session === undefined) forget(each)
+        else session.lost = true
       }
+      if (held.length > 0) block()
+    }
+
+    const block = (): void => {
+      if (blocked !== undefined) return
+      subscriber.next({ kind: 'blocked', forMs: blockMs })
+      blocked = timer(blockMs, clock.scheduler).subscribe(() => {
+        blocked = undefined
+        for (const session of sessions.values()) {
+          if (session.lost) ask(session.gateway)
+          else sendMarks(session)
+        }
+      })
+      blockMs = Math.min(BLOCK_MS_MAX, blockMs * 2)
+      for (const session of sessions.values()) if (!session.lost) sendMarks(session)
     }
 
     const forget = (held: Held): void => {
       if (held.received.offset === held.durable.offset) streams.delete(placeKey(held))
     }
+
+    const measure = ({ gateway, waitingBytes, busyUntilMs }: Session): void =>
+      credit.present(gateway, waitingBytes > limits.baseBytes || clock.monoMs() < busyUntilMs)
 
     const sendMarks = (session: Session): void => {
       const all = [...session.streams.values()]
@@ -129,21 +165,22 @@ export const ingest = ({
         encodeMark({
           ...answers,
           streams: all.map(({ stream, epoch, durable }) => ({ name: stream, epoch, ...durable })),
-          creditBytes: credit.of(session.gateway),
+          creditBytes: blocked === undefined ? credit.of(session.gateway) : 0,
         }),
       )
     }
 
     const ask = (gateway: GatewayId): void => {
       const nowMs = clock.monoMs()
-      if (nowMs - (askedAtMs.get(gateway) ?? Number.NEGATIVE_INFINITY) < WHO_MS_MIN) return
+      if (blocked !== undefined || nowMs - (askedAtMs.get(gateway) ?? Number.NEGATIVE_INFINITY) < WHO_MS_MIN)
+        return
       askedAtMs.set(gateway, nowMs)
       sendWho(gateway)
     }
 
     const refuse = (gateway: GatewayId, stream: StreamName, because: Fault): void => {
       subscriber.next({ kind: 'refused', gateway, because: because.message })
-      const count = refusals.tell(gateway)
+      const count = refusals.tell(gateway, 1)
       if (count > 0)
         record({
           kind: 'frame_refused',
@@ -156,6 +193,9 @@ export const ingest = ({
     }
 
     const hello = (gateway: GatewayId, connection: string, payload: Buffer): void => {
+      const before = sessions.get(gateway)
+      const isRepeated = before?.connection === connection
+      if (isRepeated && clock.monoMs() - before.saidAtMs < HELLO_MS_MIN) return
       const parsed = parseHello(payload)
       const because = parsed.ok ? protocolMismatch(parsed.value) : parsed.because
       if (!parsed.ok || because !== undefined)
@@ -164,49 +204,48 @@ export const ingest = ({
       const session: Session = {
         gateway,
         connection,
+        saidAtMs: clock.monoMs(),
         streams: new Map(said.streams.map(each => [each.name, resume(gateway, each)])),
         waitingBytes: said.streams.reduce((sum, each) => sum + each.waitingBytes, 0),
+        unmarkedBytes: 0,
+        busyUntilMs: 0,
         answers: said.connection,
+        lost: false,
       }
       sessions.set(gateway, session)
-      credit.backlog(gateway, session.waitingBytes)
-      const heads = said.streams.map(({ name, epoch, tail, head, waitingBytes }) => ({
-        name,
-        epoch,
-        tail,
-        head,
-        waitingBytes,
-      }))
-      record({ kind: 'hello', gateway, connection, version: said.version, streams: heads })
+      const named = new Set(session.streams.values())
+      for (const stream of before?.streams.values() ?? []) if (!named.has(stream)) forget(stream)
+      measure(session)
+      if (!isRepeated) {
+        const heads = said.streams.map(({ name, epoch, tail, head, waitingBytes }) => ({
+          name,
+          epoch,
+          tail,
+          head,
+          waitingBytes,
+        }))
+        record({ kind: 'hello', gateway, connection, version: said.version, streams: heads })
+      }
       sendMarks(session)
     }
 
-    const resume = (gateway: GatewayId, { name, epoch, origin, parent, tail, head }: HelloStream): Stream => {
-      const place = { gateway, stream: name, epoch }
-      const known = marks.get(placeKey(place))
-      if (known === undefined && epochs.get(`${gateway}\0${name}`) !== epoch) {
-        record({
-          kind: 'epoch_began',
-          ...place,
-          origin: origin.offset,
-          ...(parent === undefined ? {} : { parent }),
-        })
-        if (parent !== undefined) {
-          const held = marks.get(placeKey({ gateway, stream: name, epoch: parent }))
-          record({ kind: 'forked', ...place, parent, at: origin.offset, held: held?.offset ?? origin.offset })
-        }
-      }
-      epochs.set(`${gateway}\0${name}`, epoch)
-      const at = known ?? origin
-      if (at.offset < tail - 1)
-        record({ kind: 'mark_behind_tail', ...place, mark: at.offset, tail, chain: at.chain })
+    const resume = (gateway: GatewayId, said: HelloStream): Stream => {
+      const place = { gateway, stream: said.name, epoch: said.epoch }
+      const { at, news } = positions.resume(gateway, said)
+      for (const event of news) record(event)
       const running = streams.get(placeKey(place))
       if (running !== undefined) {
-        running.head = head
+        running.head = said.head
         running.assembler = openAssembler()
         return running
       }
-      const stream: Stream = { ...place, head, received: at, durable: at, assembler: openAssembler() }
+      const stream: Stream = {
+        ...place,
+        head: said.head,
+        received: at,
+        durable: at,
+        assembler: openAssembler(),
+      }
       streams.set(placeKey(place), stream)
       return stream
     }
@@ -214,8 +253,12 @@ export const ingest = ({
     const frames = (gateway: GatewayId, connection: string, name: StreamName, payload: Buffer): void => {
       const session = sessions.get(gateway)
       const stream = session?.streams.get(name)
-      if (session === undefined || stream === undefined || session.connection !== connection)
+      if (session === undefined || stream === undefined || session.lost || session.connection !== connection)
         return ask(gateway)
+      if (session.unmarkedBytes > 2 * limits.shareBytesMax + FRAME_BYTES_MAX) {
+        session.lost = true
+        return close(gateway, 'it sends more than its credit')
+      }
       let whole: readonly Buffer[]
       try {
         whole = stream.assembler.add(unpack(payload))
@@ -228,11 +271,11 @@ export const ingest = ({
 
     const take = (session: Session, stream: Stream, whole: readonly Buffer[], batch: Batch): void => {
       const { gateway } = session
-      let duplicates = 0
+      let repeated = 0
       for (const bytes of whole) {
         const outcome = receiveFrame(bytes, stream)
         if (outcome.kind === 'duplicate') {
-          duplicates += 1
+          repeated += 1
           continue
         }
         if (outcome.kind !== 'taken') {
@@ -241,25 +284,29 @@ export const ingest = ({
           break // What follows is out of place as well.
         }
         stream.received = outcome.position
+        stream.head = Math.max(stream.head, outcome.position.offset)
         session.waitingBytes = Math.max(0, session.waitingBytes - bytes.length)
+        session.unmarkedBytes += bytes.length
         batch.bodies.push({ kind: 'frame', gateway, frame: outcome.frame })
-        batch.moved.set(stream, outcome.position)
+        batch.moved.set(stream, {
+          position: outcome.position,
+          bytes: (batch.moved.get(stream)?.bytes ?? 0) + bytes.length,
+        })
       }
-      if (duplicates === 0) return
-      subscriber.next({ kind: 'duplicates', gateway, count: duplicates })
-      record({
-        kind: 'duplicates_dropped',
-        gateway,
-        stream: stream.stream,
-        epoch: stream.epoch,
-        count: duplicates,
-      })
+      if (repeated === 0) return
+      subscriber.next({ kind: 'duplicates', gateway, count: repeated })
+      tellDuplicates(stream, duplicates.tell(stream, repeated))
+    }
+
+    const tellDuplicates = ({ gateway, stream, epoch }: Stream, count: number): void => {
+      if (count > 0) record({ kind: 'duplicates_dropped', gateway, stream, epoch, count })
     }
 
     const disconnected = (gateway: GatewayId, connection: string, because: string): void => {
       const session = sessions.get(gateway)
       if (session?.connection === connection) {
         sessions.delete(gateway)
+        askedAtMs.delete(gateway)
         credit.gone(gateway)
         for (const stream of session.streams.values()) forget(stream)
       }
@@ -267,35 +314,37 @@ export const ingest = ({
     }
 
     const handle = (message: Uplink): void => {
+      const { gateway, connection } = message
       switch (message.kind) {
         case 'hello':
-          return hello(message.gateway, message.connection, message.payload)
+          return hello(gateway, connection, message.payload)
         case 'export':
-          return frames(message.gateway, message.connection, message.stream, message.payload)
+          return frames(gateway, connection, message.stream, message.payload)
         case 'connected':
-          return record({
-            kind: 'connected',
-            gateway: message.gateway,
-            connection: message.connection,
-            address: message.address,
-          })
+          return record({ kind: 'connected', gateway, connection, address: message.address })
         case 'disconnected':
-          return disconnected(message.gateway, message.connection, message.because)
+          return disconnected(gateway, connection, message.because)
       }
+    }
+
+    const repeatMarks = (): void => {
+      for (const session of sessions.values()) {
+        measure(session)
+        if (isBehind(session)) sendMarks(session)
+      }
+      for (const { key, count } of duplicates.rest()) tellDuplicates(key, count)
     }
 
     for (const logClass of ['data', 'events'] as const) {
       subscriber.add(
-        openBatches({ log, class: logClass, committed: committed(logClass), failed }).subscribe(opened =>
-          batches.set(logClass, opened),
+        openBatches({ log, clock, class: logClass, committed: committed(logClass), failed }).subscribe(
+          opened => batches.set(logClass, opened),
         ),
       )
     }
-    subscriber.add(
-      interval(MARK_REPEAT_MS, clock.scheduler).subscribe(() => {
-        for (const session of sessions.values()) if (isBehind(session)) sendMarks(session)
-      }),
-    )
+    if (opening !== undefined) record(opening)
+    subscriber.add(interval(MARK_REPEAT_MS, clock.scheduler).subscribe(repeatMarks))
+    subscriber.add(() => blocked?.unsubscribe())
     subscriber.add(
       uplink$.subscribe({
         next: message => {

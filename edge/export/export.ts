@@ -13,6 +13,7 @@ import {
   map,
   merge,
   mergeMap,
+  NEVER,
   type Observable,
   of,
   repeat,
@@ -68,6 +69,7 @@ export type ExportNotice =
 const PROGRESS_MS_MAX = 10_000
 /** The edge goes back at most once in this time, which is above any round trip that works. */
 const HELLO_MS_MIN = 1_000
+const REFUSED_AGAIN_MS = 60_000
 
 export const exportLog = (options: ExportOptions): Observable<ExportNotice> =>
   defer(() => {
@@ -129,7 +131,8 @@ const session = (options: ExportOptions, pace: Pace, marks$: Observable<Mark>): 
     const connection = options.random.bytes(8).toString('hex')
     return concat(
       from(unfinished).pipe(concatMap(log => log.fork().pipe(ignoreElements()))),
-      greet(options, connection, marks$).pipe(
+      // Deferred: what the hello says is read when the forks are finished.
+      defer(() => greet(options, connection, marks$)).pipe(
         concatMap(mark =>
           concat(of({ kind: 'greeted', connection } as const), answered(options, pace, mark, marks$)),
         ),
@@ -222,8 +225,17 @@ const answered = (
     }
     // A fork changes what the hello said: it is said again, with nothing sent before.
     if (forks.length > 0) return concat(...forks)
-    return concat(from(notices), send(options, pace, ready, mark, marks$))
+    const again$ = ready.length < options.streams.length ? refusedAgain(options) : NEVER
+    return concat(from(notices), merge(send(options, pace, ready, mark, marks$), again$))
   })
+
+/** A stream that was left out is tried again with another hello: what was in its way may have passed. */
+const refusedAgain = ({ clock }: ExportOptions): Observable<never> =>
+  timer(REFUSED_AGAIN_MS, clock.scheduler).pipe(
+    mergeMap(() =>
+      throwError(() => fault('link_lost', { address: 'the cloud', because: 'a stream was refused' })),
+    ),
+  )
 
 const declare = (
   { clock }: ExportOptions,

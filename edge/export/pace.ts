@@ -27,6 +27,8 @@ export const PACE_LIMITS: PaceLimits = {
 const RATE_AT_START = 320
 const START_BYTES = 32 * 1024
 const RATE_WINDOW_MS = 5_000
+/** Samples so close together are one: a mark comes as often as a commit. */
+const RATE_BUCKET_MS = 100
 /** A lowest round trip older than this is looked for again; the look costs about three per cent. */
 const ROUND_TRIP_VALID_MS = 10_000
 const PROBE_MS_MIN = 200
@@ -54,27 +56,35 @@ interface Lowest {
 
 export const openPace = (limits: PaceLimits = PACE_LIMITS): Pace => {
   let delivered = 0
-  let samples: { readonly atMs: number; readonly rate: number }[] = []
+  let samples: { readonly atMs: number; rate: number }[] = []
   let rate = RATE_AT_START
   let lowest: Lowest | undefined
   let probe: { readonly sinceMs: number; lowestMs: number } | undefined
 
   const measureRate = (newest: Sent, elapsedMs: number, nowMs: number): void => {
-    samples = samples.filter(({ atMs }) => nowMs - atMs < RATE_WINDOW_MS)
-    samples.push({ atMs: nowMs, rate: (delivered - newest.deliveredBytes) / elapsedMs })
-    const fastest = Math.max(...samples.map(sample => sample.rate))
+    const sample = (delivered - newest.deliveredBytes) / elapsedMs
+    const last = samples.at(-1)
+    if (last !== undefined && nowMs - last.atMs < RATE_BUCKET_MS) last.rate = Math.max(last.rate, sample)
+    else
+      samples = [
+        ...samples.filter(({ atMs }) => nowMs - atMs < RATE_WINDOW_MS),
+        { atMs: nowMs, rate: sample },
+      ]
+    const fastest = samples.reduce((most, each) => Math.max(most, each.rate), 0)
     if (delivered >= START_BYTES || fastest > rate) rate = fastest
   }
 
   const measureRoundTrip = (newest: Sent, elapsedMs: number, nowMs: number): void => {
     if (lowest === undefined || elapsedMs <= lowest.ms) lowest = { ms: elapsedMs, seenAtMs: nowMs }
     if (probe === undefined) {
-      if (nowMs - lowest.seenAtMs > ROUND_TRIP_VALID_MS) probe = { sinceMs: nowMs, lowestMs: Number.POSITIVE_INFINITY }
+      if (nowMs - lowest.seenAtMs > ROUND_TRIP_VALID_MS)
+        probe = { sinceMs: nowMs, lowestMs: Number.POSITIVE_INFINITY }
       return
     }
     // What was sent before the window closed still waited in the queue.
     if (newest.sentAtMs > probe.sinceMs) probe.lowestMs = Math.min(probe.lowestMs, elapsedMs)
-    if (nowMs - probe.sinceMs < PROBE_MS_MIN + lowest.ms || probe.lowestMs === Number.POSITIVE_INFINITY) return
+    if (nowMs - probe.sinceMs < PROBE_MS_MIN + lowest.ms || probe.lowestMs === Number.POSITIVE_INFINITY)
+      return
     lowest = { ms: probe.lowestMs, seenAtMs: nowMs }
     probe = undefined
   }

@@ -63,7 +63,7 @@ const trimThrough = (log: StreamLog, through: Offset): Observable<TrimNotice> =>
     expand(trimmed => {
       if (trimmed <= reached || trimmed >= through) return EMPTY
       reached = trimmed
-      return log.trim(through)
+      return log.trim(through, 'now')
     }),
     ignoreElements(),
     map((nothing: never) => nothing),

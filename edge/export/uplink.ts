@@ -1,13 +1,14 @@
 // Sends what the cloud lacks: one ordered reader a stream, go-back-N, within the window.
 //
 //   order    within a stream, frames leave in the order of the log; a stream of higher priority goes first
-//   window   bytes sent and not marked ≤ the smallest of the cloud's credit, 1 MB and what the rate asks for
+//   window   bytes sent and not marked ≤ the smallest of the cloud's credit, 1 MB and what the rate asks for; parts of
+//            a frame larger than that count until the broker has them, since no mark can come before the last
 //   marks    move forward only, to frames that were sent, with the chain that was sent
 //
 // Ends with an error when the connection does, or when nothing moves for `progressMsMax`: the session begins again.
 
 import { interval, Observable, Subject } from 'rxjs'
-import { PART_HEADER_BYTES, packPart, packWhole } from '../../schemas/bundle.ts'
+import { packPart, packWhole } from '../../schemas/bundle.ts'
 import type { Mark } from '../../schemas/hello.ts'
 import type { GatewayId } from '../../schemas/ids.ts'
 import { up } from '../../schemas/topics.ts'
@@ -16,7 +17,7 @@ import type { Link } from '../../streams/mqtt/link.ts'
 import type { Clock } from '../../streams/run/clock.ts'
 import { fault } from '../../streams/run/fault.ts'
 import { type Flight, openFlight } from './flight.ts'
-import type { Pace } from './pace.ts'
+import type { Pace, Sent } from './pace.ts'
 
 export interface UplinkStream {
   readonly log: StreamLog
@@ -48,6 +49,8 @@ export type UplinkNotice =
 /** Read ahead of the window: enough for the largest message, little enough for 20 streams. */
 const READ_AHEAD_BYTES = 256 * 1024
 const READ_AHEAD_ENTRIES = 8
+/** A smaller part costs more in headers than it saves in time. */
+const PART_BYTES_MIN = 4 * 1024
 
 interface Lane {
   readonly log: StreamLog
@@ -56,8 +59,12 @@ interface Lane {
   queue: Entry[]
   queuedBytes: number
   asked: number
-  /** Bytes of the first queued frame that have left already, as parts. */
-  partAt: number
+  /** The first queued frame is leaving in parts: where the next begins, and when the first left. */
+  part: { at: number; readonly sent: Sent } | undefined
+  /** Of parts that the broker has not acknowledged: no mark can come before the last of them is sent. */
+  partBytes: number
+  movedAtMs: number
+  refused: boolean
 }
 
 export const uplink = ({
@@ -72,7 +79,6 @@ export const uplink = ({
 }: UplinkOptions): Observable<UplinkNotice> =>
   new Observable(subscriber => {
     let credit = creditBytes
-    let movedAtMs = clock.monoMs()
     let pumping = false
     let again = false
 
@@ -84,7 +90,10 @@ export const uplink = ({
         queue: [],
         queuedBytes: 0,
         asked: 0,
-        partAt: 0,
+        part: undefined,
+        partBytes: 0,
+        movedAtMs: clock.monoMs(),
+        refused: false,
       }
       if (declared !== undefined) enqueue(lane, declared)
       subscriber.add(
@@ -111,7 +120,8 @@ export const uplink = ({
       lane.demand$.next(READ_AHEAD_ENTRIES)
     }
 
-    const inFlight = (): number => lanes.reduce((sum, { flight, partAt }) => sum + flight.bytes() + partAt, 0)
+    const bytesOf = ({ flight, partBytes }: Lane): number => flight.bytes() + partBytes
+    const inFlight = (): number => lanes.reduce((sum, lane) => sum + bytesOf(lane), 0)
 
     const pump = (): void => {
       again = pumping
@@ -134,10 +144,10 @@ export const uplink = ({
 
     const send = (lane: Lane, bytesMax: number): void => {
       const nowMs = clock.monoMs()
-      if (inFlight() === 0) movedAtMs = nowMs
+      if (bytesOf(lane) === 0) lane.movedAtMs = nowMs
       const [first] = lane.queue
       if (first === undefined) return
-      if (lane.partAt > 0 || first.bytes.length > Math.max(bytesMax, pace.messageBytes()))
+      if (lane.part !== undefined || first.bytes.length > Math.max(bytesMax, pace.messageBytes()))
         return sendPart(lane, first, bytesMax, nowMs)
       const frames: Buffer[] = []
       let bytes = 0
@@ -153,25 +163,43 @@ export const uplink = ({
     }
 
     const sendPart = (lane: Lane, entry: Entry, bytesMax: number, nowMs: number): void => {
-      const position = lane.partAt
-      const bytes = entry.bytes.subarray(position, position + Math.max(PART_HEADER_BYTES, bytesMax))
-      lane.partAt += bytes.length
-      const payload = packPart({ first: entry.header.first, total: entry.bytes.length, position, bytes })
-      if (lane.partAt >= entry.bytes.length) {
-        lane.partAt = 0
+      // The rate counts from the first part: the frame's bytes took all that time.
+      const part = lane.part ?? { at: 0, sent: pace.sent(entry.bytes.length, nowMs) }
+      const position = part.at
+      const bytes = entry.bytes.subarray(position, position + Math.max(PART_BYTES_MIN, bytesMax))
+      part.at += bytes.length
+      lane.part = part
+      lane.partBytes += bytes.length
+      if (part.at >= entry.bytes.length) {
+        lane.part = undefined
         lane.queue.shift()
         lane.queuedBytes -= entry.bytes.length
-        lane.flight.launch(entry, pace.sent(entry.bytes.length, nowMs))
+        lane.flight.launch(entry, part.sent)
       }
-      publish(lane, payload)
+      const payload = packPart({ first: entry.header.first, total: entry.bytes.length, position, bytes })
+      publish(lane, payload, () => {
+        lane.partBytes -= bytes.length
+        lane.movedAtMs = clock.monoMs()
+        pump()
+      })
     }
 
-    const publish = (lane: Lane, payload: Buffer): void => {
+    const publish = (lane: Lane, payload: Buffer, acknowledged?: () => void): void => {
       subscriber.add(
         link
           .publish({ topic: up.export(gateway, lane.log.name), payload, qos: 1, lane: 'backlog' })
-          .subscribe({ error: thrown => subscriber.error(thrown) }),
+          .subscribe({
+            error: thrown => subscriber.error(thrown),
+            complete: () => acknowledged?.(),
+          }),
       )
+    }
+
+    /** Told once: each mark that follows would be refused for the same reason. */
+    const refuse = (lane: Lane, because: string): void => {
+      if (lane.refused) return
+      lane.refused = true
+      subscriber.next({ kind: 'mark_refused', log: lane.log, because })
     }
 
     const land = (mark: Mark): void => {
@@ -181,14 +209,13 @@ export const uplink = ({
         const lane = lanes.find(each => each.log.name === name)
         if (lane === undefined) continue
         if (epoch !== lane.log.state().epoch) {
-          subscriber.next({ kind: 'mark_refused', log: lane.log, because: `it is of epoch ${epoch}` })
+          refuse(lane, `it is of epoch ${epoch}`)
           continue
         }
         const landing = lane.flight.mark({ offset, chain })
-        if (landing.kind === 'refuse')
-          subscriber.next({ kind: 'mark_refused', log: lane.log, because: landing.because })
+        if (landing.kind === 'refuse') refuse(lane, landing.because)
         if (landing.kind !== 'progress') continue
-        movedAtMs = nowMs
+        lane.movedAtMs = nowMs
         pace.marked(landing.items, nowMs)
         subscriber.next({ kind: 'marked', log: lane.log, at: landing.at, bytes: landing.bytes })
       }
@@ -199,9 +226,15 @@ export const uplink = ({
     subscriber.add(marks$.subscribe({ next: land, error: thrown => subscriber.error(thrown) }))
     subscriber.add(
       interval(Math.ceil(progressMsMax / 4), clock.scheduler).subscribe(() => {
-        const stuckMs = clock.monoMs() - movedAtMs
-        if (inFlight() > 0 && stuckMs >= progressMsMax)
-          subscriber.error(fault('link_lost', { address: 'the cloud', because: `no mark for ${stuckMs} ms` }))
+        const nowMs = clock.monoMs()
+        const stuck = lanes.find(lane => bytesOf(lane) > 0 && nowMs - lane.movedAtMs >= progressMsMax)
+        if (stuck !== undefined)
+          subscriber.error(
+            fault('link_lost', {
+              address: 'the cloud',
+              because: `no mark of ${stuck.log.name} for ${progressMsMax} ms`,
+            }),
+          )
       }),
     )
     pump()

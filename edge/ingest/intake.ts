@@ -72,6 +72,8 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
     const start = (): void => {
       later?.unsubscribe()
       later = undefined
+      // Nothing is left that could tell when there is room: the next message asks.
+      if (waiting.length === 0) fullSinceMs = undefined
       if (running || waiting.length === 0) return
       running = true
       const batch =
@@ -126,8 +128,8 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
       }
       waiting.push(taken)
       waitingBytes += bytesOf(taken)
-      if (fullSinceMs !== undefined) return // The retry takes it along.
-      if (qos > 0) start()
+      if (fullSinceMs !== undefined) later ??= timer(limits.retryMs, clock.scheduler).subscribe(start)
+      else if (qos > 0) start()
       else if (!running) later ??= timer(limits.sealWaitMsMax, clock.scheduler).subscribe(start)
       // Its own acknowledgement waits for nothing: there is none.
       if (qos === 0) taken.done()

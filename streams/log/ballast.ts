@@ -12,7 +12,7 @@ export const fileBallast = (file: string): Ballast => {
   let held = existsSync(file)
   return {
     release: () => {
-      rmSync(file, { force: true })
+      removeQuietly(file)
       held = false
     },
     restore: freeBytes => {
@@ -36,7 +36,16 @@ const writeBallast = (file: string): boolean => {
     }
   } catch {
     // Somebody else took the space in between: it is tried again.
-    rmSync(file, { force: true })
+    removeQuietly(file)
     return false
+  }
+}
+
+/** On a file system that became read-only nothing can be given back; what follows fails with a reason of its own. */
+const removeQuietly = (file: string): void => {
+  try {
+    rmSync(file, { force: true })
+  } catch {
+    return
   }
 }

@@ -15,6 +15,7 @@ import { keyNumber, numberKey, type Store } from './store.ts'
 
 /** Each page is a short read transaction of its own. */
 const PAGE_ENTRIES_MAX = 64
+const PAGE_BYTES_MAX = 4 * 1024 * 1024
 
 export interface OpenReader extends CloudReader {
   close(): Observable<void>
@@ -72,7 +73,7 @@ export const openCloudReader = ({ folder, storeOf = openForReading() }: ReaderOp
     const segment = segmentFor(logClass, after + 1)
     if (segment === undefined) return []
     return store(segment)
-      .scan(ENTRIES, { from: numberKey(after + 1), limit })
+      .scan(ENTRIES, { from: numberKey(after + 1), limit, bytesMax: PAGE_BYTES_MAX })
       .map(([key, bytes]) => decodeEntry(segment.file, keyNumber(key), bytes))
   }
 

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { concat, defer, Observable, Subscription } from 'rxjs'
 import { readHeader } from '../../schemas/frame.ts'
 import type { Clock } from '../run/clock.ts'
-import { fault } from '../run/fault.ts'
+import { fault, isFault } from '../run/fault.ts'
 import { type CloudBody, type CloudWriter, LOG_CLASSES, type LogClass, type StoredMark } from './cloudlog.ts'
 import { openCloudReader } from './cloudreader.ts'
 import { type Ballast, type Committer, groupCommit } from './commit.ts'
@@ -135,17 +135,23 @@ const openClass = (
     /** Only at the beginning of a group: all writes of a group go to one file. */
     const rollOnNewDay = (): void => {
       if (working !== durable || pendingMarks.length > 0 || dayOf(clock.nowMs()) <= segment.day) return
-      segment = create(working + 1)
+      try {
+        const next = create(working + 1)
+        // One that never began has the same first seq as the new one, and nothing in it.
+        if (!segment.begun && next.file !== segment.file) discard(segment)
+        segment = next
+      } catch (thrown) {
+        // No room for a new file: the old one goes on until there is.
+        if (!isFault(thrown) || thrown.code !== 'disk_full') throw thrown
+      }
     }
 
     const prepare = (bodies: readonly CloudBody[], moved: readonly StoredMark[]): readonly Write[] => {
       rollOnNewDay()
       const writes: Write[] = []
       if (!segment.begun && working === durable) {
-        writes.push(
-          { table: BEGUN, key: BEGUN_KEY, value: Buffer.of(1) },
-          ...[...marks.values()].map(markWrite),
-        )
+        writes.push({ table: BEGUN, key: BEGUN_KEY, value: Buffer.of(1) })
+        for (const mark of marks.values()) writes.push(markWrite(mark))
       }
       const receivedAtMs = clock.nowMs()
       for (const body of bodies) {
@@ -160,8 +166,10 @@ const openClass = (
           })
         }
       }
-      writes.push(...moved.map(markWrite))
-      pendingMarks.push(...moved)
+      for (const mark of moved) {
+        writes.push(markWrite(mark))
+        pendingMarks.push(mark)
+      }
       return writes
     }
 
@@ -218,11 +226,15 @@ const openNewest = (
   for (const name of names.toReversed()) {
     const segment = open(name)
     if (segment.begun || name === names[0]) return segment
-    segment.store.close().subscribe()
-    rmSync(name.file, { force: true })
-    rmSync(`${name.file}-lock`, { force: true })
+    discard(segment)
   }
   return undefined
+}
+
+const discard = ({ store, file }: Segment): void => {
+  store.close().subscribe()
+  rmSync(file, { force: true })
+  rmSync(`${file}-lock`, { force: true })
 }
 
 const headOf = (segment: Segment): number => {

@@ -104,7 +104,7 @@ export const groupCommit = ({
             waiting.push(job)
             continue
           }
-          writes.push(...prepared)
+          for (const write of prepared) writes.push(write)
           taken.push(job)
         } catch (thrown) {
           job.failed(thrown)
@@ -139,9 +139,14 @@ export const groupCommit = ({
       const nowMs = clock.monoMs()
       if (nowMs - checkedAtMs < (full ? FULL_RETRY_MS : FREE_CHECK_MS)) return !full
       checkedAtMs = nowMs
-      const freeBytes = store.freeBytes()
-      full = freeBytes < reserveBytes
-      if (!full) ballast.restore(freeBytes - reserveBytes)
+      try {
+        const freeBytes = store.freeBytes()
+        full = freeBytes < reserveBytes
+        if (!full) ballast.restore(freeBytes - reserveBytes)
+      } catch {
+        // The disk cannot even be asked: it is gone, or no longer ours. It is asked again.
+        full = true
+      }
       return !full
     }
 

@@ -7,7 +7,7 @@ import { dirname } from 'node:path'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { catchError, concatMap, defer, from, map, throwError } from 'rxjs'
 import { fault, reasonOf } from '../run/fault.ts'
-import { commitFault, explainCommit, requireLmdbFile } from './lmdbfile.ts'
+import { commitFault, explainCommit, isDiskFull, requireLmdbFile } from './lmdbfile.ts'
 import type { Row, Scan, Store, Write } from './store.ts'
 
 /** Raised when the layout of any table changes; an older folder is migrated or refused, never guessed at. */
@@ -108,14 +108,17 @@ interface TablePages {
   readonly overflowPages: number
 }
 
-const scanRows = (
-  database: Database<Buffer, Buffer> | undefined,
-  { from: start, limit, reverse = false }: Scan,
-): Row[] => {
+const scanRows = (database: Database<Buffer, Buffer> | undefined, scan: Scan): Row[] => {
   if (database === undefined) return []
+  const { from: start, limit, reverse = false, bytesMax = Number.POSITIVE_INFINITY } = scan
   const rows: Row[] = []
+  let bytes = 0
   const range = database.getRange({ ...(start === undefined ? {} : { start }), limit, reverse })
-  for (const { key, value } of range) rows.push([key, value])
+  for (const { key, value } of range) {
+    rows.push([key, value])
+    bytes += value.length
+    if (bytes >= bytesMax) break
+  }
   return rows
 }
 
@@ -144,6 +147,7 @@ const openRoot = (file: string, access: 'write' | 'read', is32Bit: boolean): Roo
       keyEncoding: 'binary',
     })
   } catch (thrown) {
+    if (isDiskFull(thrown)) throw fault('disk_full', { file }, thrown)
     throw fault('log_unreadable', { file, because: reasonOf(thrown) }, thrown)
   }
 }

@@ -24,10 +24,12 @@ export const requireLmdbFile = (file: string): void => {
 /** ENOSPC, and the EIO that LMDB makes of the short write that a full disk gives it first. */
 const DISK_FULL_CODES: readonly unknown[] = [28, 5, 'ENOSPC', 'EIO']
 
+export const isDiskFull = (thrown: unknown): boolean =>
+  thrown instanceof Error && 'code' in thrown && DISK_FULL_CODES.includes(thrown.code)
+
 /** disk_full or commit_failed, from what a write rejected with. */
 export const commitFault = (file: string, thrown: unknown): Error => {
-  const code = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined
-  if (DISK_FULL_CODES.includes(code)) return fault('disk_full', { file }, thrown)
+  if (isDiskFull(thrown)) return fault('disk_full', { file }, thrown)
   return fault('commit_failed', { file, because: reasonOf(thrown) }, thrown)
 }
 

@@ -45,7 +45,8 @@ export interface Log<T, E> {
   readonly head$: Observable<Offset>
   append(batch: readonly [T, ...T[]], how?: How): Observable<Range>
   replay(options: Replay): Observable<E>
-  trim(through: Offset): Observable<Offset>
+  /** Whole entries through `through`, a bounded number of them at a time; emits how far it came. */
+  trim(through: Offset, patience?: Patience): Observable<Offset>
 }
 
 export interface Position {

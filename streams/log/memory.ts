@@ -22,7 +22,9 @@ export const memoryStore = (rows: Map<string, Row[]> = new Map()): Store => {
     else sorted.splice(at, taken, [Buffer.from(key), Buffer.from(value)])
   }
 
-  const scan = (name: string, { from, limit, reverse }: Scan): Row[] => {
+  const scan = (name: string, wanted: Scan): Row[] => upTo(rowsOf(name, wanted), wanted.bytesMax)
+
+  const rowsOf = (name: string, { from, limit, reverse }: Scan): Row[] => {
     const sorted = table(name)
     if (!reverse) {
       const start = from === undefined ? 0 : lowerBound(sorted, from)
@@ -53,6 +55,15 @@ export const memoryStore = (rows: Map<string, Row[]> = new Map()): Store => {
     freeBytes: () => Number.POSITIVE_INFINITY,
     close: () => of(undefined),
   }
+}
+
+const upTo = (found: Row[], bytesMax = Number.POSITIVE_INFINITY): Row[] => {
+  let bytes = 0
+  const end = found.findIndex(([, value]) => {
+    bytes += value.length
+    return bytes >= bytesMax
+  })
+  return end < 0 ? found : found.slice(0, end + 1)
 }
 
 /** Index of the first row whose key is not below `key`. */

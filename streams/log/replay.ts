@@ -9,6 +9,7 @@ import { keyNumber, numberKey, type Row, type Scan } from './store.ts'
 
 /** Each page is a short read transaction of its own: a long one would keep LMDB from reusing pages. */
 const PAGE_ENTRIES_MAX = 32
+const PAGE_BYTES_MAX = 1024 * 1024
 
 export interface PageSource {
   readonly scan: (scan: Scan) => Row[]
@@ -44,7 +45,7 @@ export const replayPages = (
     }
 
     const readPage = (limit: number): readonly Entry[] => {
-      const rows = scan({ from: numberKey(cursor + 1), limit })
+      const rows = scan({ from: numberKey(cursor + 1), limit, bytesMax: PAGE_BYTES_MAX })
       const [first] = rows
       if (first !== undefined && keyNumber(first[0]) === cursor + 1)
         return rows.map(([, bytes]) => ({ header: readHeader(bytes), bytes }))

@@ -18,6 +18,7 @@ import { numberKey, type Row, type Scan, type Write } from './store.ts'
 
 /** Frames in one transaction: bounds its memory, and its time to about 50 ms. */
 const FRAMES_PER_STEP = 512
+const STEP_BYTES_MAX = 4 * 1024 * 1024
 
 export interface Frames {
   readonly name: StreamName
@@ -47,7 +48,7 @@ export interface Rewrite {
 }
 
 export const entriesFrom = ({ scan }: Frames, from: Offset): Entry[] =>
-  scan({ from: numberKey(from), limit: FRAMES_PER_STEP }).map(([, bytes]) => ({
+  scan({ from: numberKey(from), limit: FRAMES_PER_STEP, bytesMax: STEP_BYTES_MAX }).map(([, bytes]) => ({
     header: readHeader(bytes),
     bytes,
   }))
@@ -102,7 +103,10 @@ export const planDrop = (frames: Frames, at: Cursor, { through, cause, stamp }: 
     if (entry.header.last > through) break
     // A skip of another cause stands where it is: what follows it gets a skip of its own.
     if (entry.header.kind === 'skip' && entry.header.cause !== cause) {
-      if (end !== undefined) break
+      if (end?.header.kind === 'data' || writes.length > 1) break
+      // All that was taken is a skip of this cause: it stands as it is.
+      writes.length = 0
+      end = undefined
       first = (entry.header.last + 1) as Offset
       continue
     }

@@ -43,7 +43,7 @@ export const listSegments = (folder: string, logClass: LogClass): SegmentName[] 
         ? []
         : [{ file: join(inside, name), first: Number(first), day }]
     })
-    .sort((a, b) => a.first - b.first)
+    .sort((a, b) => a.first - b.first || (a.day < b.day ? -1 : 1))
 }
 
 const KIND_FRAME = 1

@@ -18,6 +18,8 @@ export interface Scan {
   /** First key, inclusive; without it from the end that `reverse` starts from. */
   readonly from?: Buffer
   readonly limit: number
+  /** Stops behind the row that reaches it: bounds what a page of large rows takes. */
+  readonly bytesMax?: number
   readonly reverse?: boolean
 }
 

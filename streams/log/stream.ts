@@ -6,7 +6,7 @@
 //
 // `durable` is what is on disk. `working` is that plus the group being committed; a failed commit takes it back.
 
-import { BehaviorSubject, Observable } from 'rxjs'
+import { BehaviorSubject, Observable, throwError } from 'rxjs'
 import { type Codec, RECORD_BYTES_MAX, readHeader, sealFrame } from '../../schemas/frame.ts'
 import { CHAIN_ZERO, epochOf, type Offset, ORIGIN, type StreamName } from '../../schemas/ids.ts'
 import { type Clock, type Random, stampOf } from '../run/clock.ts'
@@ -155,9 +155,9 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
 
   const newestMark = (): Position => (mark.offset > working.meta.mark.offset ? mark : working.meta.mark)
 
-  const trim: StreamLog['trim'] = through =>
+  const trim: StreamLog['trim'] = (through, patience = 'wait') =>
     submit(
-      'wait',
+      patience,
       true,
       alone(() => planTrim(frames, working, { through, mark: newestMark() })),
       () => durable.meta.trimmed.offset,
@@ -220,7 +220,8 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
     let through: Offset | undefined
     for (const { header } of entriesFrom(frames, durable.tail)) {
       if (header.kind === 'skip') continue
-      if (header.sealedAtMs >= ms) break
+      // Sealed before the clock was set: its wall time says nothing of its age.
+      if (header.clock === 'unknown' || header.sealedAtMs >= ms) break
       through = header.last
     }
     return through
@@ -232,10 +233,8 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
     append: (batch, how) => {
       const over = batch.find(record => record.payload.length + record.topic.length > RECORD_BYTES_MAX)
       if (over === undefined) return append(batch, how)
-      throw fault('record_too_large', {
-        bytes: over.payload.length + over.topic.length,
-        bytesMax: RECORD_BYTES_MAX,
-      })
+      const bytes = over.payload.length + over.topic.length
+      return throwError(() => fault('record_too_large', { bytes, bytesMax: RECORD_BYTES_MAX }))
     },
     replay: options =>
       replayPages({ scan: scan => store.scan(table, scan), head$, file: store.file }, options),

@@ -8,6 +8,20 @@ import { arrivedIn, copyCloud, copyDisk, openWorld, type World } from './world.t
 const count = fc.integer({ min: 1, max: 4 })
 export const faults = fc.oneof(
   {
+    // Records larger than a window, in frames of their own.
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('appendLarge' as const),
+      count,
+      kilobytes: fc.constantFrom(1, 10, 60, 300),
+    }),
+  },
+  // Another stream that keeps moving must not hide that this one stands still.
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('tick' as const), times: fc.integer({ min: 1, max: 20 }) }),
+  },
+  {
     weight: 6,
     arbitrary: fc.record({ kind: fc.constant('append' as const), count: fc.integer({ min: 1, max: 1500 }) }),
   },
@@ -90,6 +104,15 @@ export const play = (steps: readonly Step[], seed: number): Played => {
     switch (fault.kind) {
       case 'append':
         world.append(fault.count)
+        break
+      case 'appendLarge':
+        world.append(fault.count, fault.kilobytes * 1024)
+        break
+      case 'tick':
+        for (let i = 0; i < fault.times; i++) {
+          world.tick()
+          world.run(2_000)
+        }
         break
       case 'cut':
         world.cut()

@@ -59,7 +59,10 @@ export interface World {
   readonly acknowledged: string[]
   /** The most bytes of frames that were ever between the two logs. */
   flyingBytesMax: number
-  append(count: number): void
+  /** `paddingBytes`: of random bytes behind each record's text, which no compression makes small. */
+  append(count: number, paddingBytes?: number): void
+  /** A record of the stream `events`, which goes first. */
+  tick(): void
   drop(share: number): void
   cut(): void
   /** What happens to the next messages of a direction. */
@@ -94,18 +97,25 @@ export const openWorld = (random: Random): World => {
     acknowledged,
     flyingBytesMax: 0,
     fatal: undefined,
-    append: count => {
+    tick: () => {
+      const payload = Buffer.from('tick')
+      edge?.streams
+        .stream(EVENTS)
+        .append([{ topic: 't', payload, qos: 1, retain: false, receivedMonoMs: clock.monoMs() }])
+        .subscribe({ error: () => undefined })
+    },
+    append: (count, paddingBytes = 0) => {
       const batch = Array.from(
         { length: count },
         (): TakenRecord => ({
           topic: 't',
-          payload: Buffer.from(`r${appended++}`),
+          payload: Buffer.concat([Buffer.from(`r${appended++} `), random.bytes(paddingBytes)]),
           qos: 1,
           retain: false,
           receivedMonoMs: clock.monoMs(),
         }),
       )
-      const texts = batch.map(({ payload }) => payload.toString())
+      const texts = batch.map(({ payload }) => textOf(payload))
       edge?.streams
         .stream(DATA)
         .append(batch as [TakenRecord, ...TakenRecord[]])
@@ -357,7 +367,14 @@ export const openWorld = (random: Random): World => {
       (_: unknown, payload: Buffer = Buffer.alloc(0)) =>
         wire?.send('down', `headgate/${GATEWAY}/down/${kind}`, payload)
     held.add(
-      ingest({ log: log.log, clock, uplink$, sendMark: down('mark'), sendWho: down('who') }).subscribe({
+      ingest({
+        log: log.log,
+        clock,
+        uplink$,
+        sendMark: down('mark'),
+        sendWho: down('who'),
+        close: () => wire?.cut(),
+      }).subscribe({
         error: thrown => {
           world.fatal = thrown
         },
@@ -370,6 +387,8 @@ export const openWorld = (random: Random): World => {
   connect()
   return world
 }
+
+const textOf = (payload: Uint8Array): string => Buffer.from(payload).toString('latin1').split(' ')[0] ?? ''
 
 export interface Arrived {
   readonly epoch: Epoch
@@ -386,7 +405,7 @@ export const arrivedIn = (world: World): Arrived[] =>
       {
         epoch: header.epoch,
         header,
-        texts: readRecords(body.frame, header).map(({ payload }) => payload.toString()),
+        texts: readRecords(body.frame, header).map(({ payload }) => textOf(payload)),
       },
     ]
   })

@@ -94,30 +94,29 @@ test('parts in order make the frame; one out of place drops what was begun', () 
   assert.equal(torn.add(part(8, 2)), [])
 })
 
-test('credit: no backlog always has the base; backlogs share the budget; who comes too late waits for one to end', () => {
+test('credit: no backlog always has the base; backlogs share the rest; who comes too late waits for one to end', () => {
   const served: string[] = []
-  const credit = openCredit(
-    { budgetBytes: 100, baseBytes: 10, shareBytesMin: 25, shareBytesMax: 60 },
-    gateway => served.push(gateway),
-  )
-  const names = ['a', 'b', 'c', 'd', 'e'].map(gatewayId)
-  credit.backlog(names[0]!, 1_000)
+  const limits = { budgetBytes: 100, baseBytes: 10, baseBytesMin: 4, shareBytesMin: 25, shareBytesMax: 60 }
+  const credit = openCredit(limits, gateway => served.push(gateway))
+  const names = ['a', 'b', 'c', 'd'].map(gatewayId)
+  credit.present(names[0]!, true)
   assert.is(credit.of(names[0]!), 60)
-  for (const name of names) credit.backlog(name, 1_000)
+  for (const name of names) credit.present(name, true)
   assert.equal(
     names.map(name => credit.of(name)),
-    [25, 25, 25, 25, 0],
+    [25, 25, 25, 0],
   )
-  assert.is(credit.of(gatewayId('live')), 10)
   assert.is(credit.waiting(), 1)
-  credit.backlog(names[1]!, 5)
-  assert.equal(served, ['e'])
+  credit.present(names[1]!, false)
+  assert.equal(served, ['d'])
   assert.equal(
     names.map(name => credit.of(name)),
-    [25, 10, 25, 25, 25],
+    [25, 6, 25, 25],
   )
   credit.gone(names[0]!)
-  assert.is(credit.of(names[2]!), 33)
+  assert.is(credit.of(names[2]!), 37)
+  for (let i = 0; i < 100; i++) credit.present(gatewayId(`live-${i}`), false)
+  assert.is(credit.of(gatewayId('live-7')), 4, 'many share a quarter of the budget')
 })
 
 const stream = (over: Partial<HelloStream> = {}): HelloStream => ({
@@ -147,6 +146,7 @@ const running = () => {
   const log = memoryCloudLog()
   const marks: Mark[] = []
   const asked: string[] = []
+  const closed: string[] = []
   const notices: IngestionNotice[] = []
   const events = () => log.kept('events').flatMap(entry => (entry.kind === 'event' ? [entry.event.kind] : []))
   const held = ingest({
@@ -155,12 +155,13 @@ const running = () => {
     uplink$,
     sendMark: (_, payload) => marks.push(JSON.parse(payload.toString()) as Mark),
     sendWho: gateway => asked.push(gateway),
+    close: (gateway, because) => closed.push(`${gateway} ${because}`),
   }).subscribe(notice => notices.push(notice))
   const say = (payload: Buffer, connection = 'c1') =>
     uplink$.next({ kind: 'hello', gateway: G, connection, payload })
   const send = (frames: readonly Buffer[], connection = 'c1') =>
     uplink$.next({ kind: 'export', gateway: G, connection, stream: DATA, payload: packWhole(frames) })
-  return { uplink$, log, marks, asked, notices, events, say, send, held }
+  return { uplink$, log, closed, marks, asked, notices, events, say, send, held }
 }
 
 test('frames before a hello are not taken: the gateway is asked for one', () => {
@@ -199,7 +200,7 @@ test('a duplicate is dropped and counted; a malformed hello or frame is refused,
     stream: DATA,
     payload: Buffer.from('nonsense'),
   })
-  say(Buffer.from('{"protocol":1}'))
+  say(Buffer.from('{"protocol":1}'), 'c2')
   assert.is(notices.filter(({ kind }) => kind === 'refused').length, 2)
   assert.is(log.head('data'), 2)
   assert.is(marks.at(-1)!.streams[0]!.offset, 5)
@@ -226,6 +227,7 @@ test('a forked epoch begins at its origin and is recorded as a fork', () => {
       [stream({ epoch: forked, origin, parent: epoch, tail: 3 as Offset, head: 3 as Offset })],
       '00000000000000c2',
     ),
+    'c2',
   )
   assert.ok(events().includes('forked'))
   assert.equal(marks.at(-1)!.streams[0], { name: DATA, epoch: forked, ...origin })
