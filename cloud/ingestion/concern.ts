@@ -7,7 +7,8 @@ import { isFatal, unreachable } from '../../streams/run/fault.ts'
 import type { Concern, Notice } from '../../streams/run/supervise.ts'
 import type { CloudContext } from '../context.ts'
 import { CREDIT_LIMITS } from './credit.ts'
-import { type IngestionNotice, ingest } from './ingest.ts'
+import { ingest } from './ingest.ts'
+import type { IngestionNotice } from './ports.ts'
 
 export const ingestion: Concern<CloudContext> = {
   name: 'ingestion',

@@ -7,61 +7,32 @@
 //
 // While the log cannot take frames (a full disk), gateways keep theirs: they get no credit until it is tried again.
 
-import { interval, Observable, type Subscription, timer } from 'rxjs'
+import { interval, Observable } from 'rxjs'
 import { unpack } from '../../schemas/bundle.ts'
 import type { CloudEvent } from '../../schemas/events.ts'
 import { FRAME_BYTES_MAX, FrameError } from '../../schemas/frame.ts'
-import {
-  encodeMark,
-  type Hello,
-  type HelloStream,
-  PROTOCOL_VERSION,
-  parseHello,
-} from '../../schemas/hello.ts'
+import { type Hello, type HelloStream, PROTOCOL_VERSION, parseHello } from '../../schemas/hello.ts'
 import { type GatewayId, STREAM_EVENTS, type StreamName } from '../../schemas/ids.ts'
-import type { CloudWriter, LogClass } from '../../streams/log/cloudlog.ts'
-import type { Clock } from '../../streams/run/clock.ts'
+import type { LogClass } from '../../streams/log/cloudlog.ts'
 import { type Fault, fault, isFatal, reasonOf } from '../../streams/run/fault.ts'
 import type { Uplink } from '../context.ts'
+import { openAnswers } from './answers.ts'
 import { openAssembler } from './assemble.ts'
 import { type Batch, type Batches, type Held, openBatches } from './batches.ts'
 import { counted } from './counted.ts'
-import { CREDIT_LIMITS, type CreditLimits, openCredit } from './credit.ts'
+import { CREDIT_LIMITS, openCredit } from './credit.ts'
+import { openGate } from './gate.ts'
+import type { IngestionNotice, IngestionPorts } from './ports.ts'
 import { openPositions, placeKey } from './positions.ts'
 import { receiveFrame } from './receive.ts'
-import { isBehind, isSettled, type Session, type Stream } from './session.ts'
-
-export interface IngestionPorts {
-  readonly log: CloudWriter
-  readonly clock: Clock
-  readonly uplink$: Observable<Uplink>
-  readonly sendMark: (gateway: GatewayId, payload: Buffer) => void
-  /** Asks one gateway for a hello. */
-  readonly sendWho: (gateway: GatewayId) => void
-  /** Ends a connection whose gateway does not keep to its credit. */
-  readonly close: (gateway: GatewayId, because: string) => void
-  readonly credit?: CreditLimits
-  /** Recorded before anything else. */
-  readonly opening?: CloudEvent
-}
-
-export type IngestionNotice =
-  | { readonly kind: 'durable'; readonly class: LogClass; readonly records: number; readonly bytes: number }
-  | { readonly kind: 'duplicates'; readonly gateway: GatewayId; readonly count: number }
-  | { readonly kind: 'refused'; readonly gateway: GatewayId; readonly because: string }
-  | { readonly kind: 'commit_failed'; readonly because: string; readonly eventsForgotten: number }
-  | { readonly kind: 'blocked'; readonly forMs: number }
+import { isBehind, type Session, type Stream } from './session.ts'
 
 /** A mark is cumulative and may be lost: it is said again this often while something is unmarked. */
 const MARK_REPEAT_MS = 5_000
-/** A gateway is asked for a hello at most this often, and need not say one more often on one connection. */
-const WHO_MS_MIN = 1_000
+/** A hello need not be said more often on one connection. */
 const HELLO_MS_MIN = 500
 /** How long a gateway that used half its credit between two marks counts as having a backlog. */
 const BUSY_MS = 5_000
-/** Wait before frames are taken again after a failed commit: doubles up to a minute. */
-const BLOCK_MS_MIN = 1_000
-const BLOCK_MS_MAX = 60_000
 
 /** Runs while subscribed. Errors: only what is fatal (log_unreadable and defects). */
 export const ingest = ({
@@ -79,16 +50,20 @@ export const ingest = ({
     const sessions = new Map<GatewayId, Session>()
     /** Outlives a session until its frames are durable: a gateway that returns meanwhile must not send them twice. */
     const streams = new Map<string, Stream>()
-    const askedAtMs = new Map<GatewayId, number>()
     const refusals = counted<GatewayId>(clock)
     const duplicates = counted<Stream>(clock)
     const batches = new Map<LogClass, Batches>()
-    let blocked: Subscription | undefined
-    let blockMs = BLOCK_MS_MIN
     const credit = openCredit(limits, gateway => {
       const session = sessions.get(gateway)
-      if (session !== undefined) sendMarks(session)
+      if (session !== undefined) answers.marks(session)
     })
+    const gate = openGate(clock, () => {
+      for (const session of sessions.values()) {
+        if (session.lost) answers.ask(session.gateway)
+        else answers.marks(session)
+      }
+    })
+    const answers = openAnswers({ clock, creditOf: credit.of, isBlocked: gate.isClosed, sendMark, sendWho })
 
     const record = (event: CloudEvent): void =>
       batches.get('events')?.add(({ bodies }) => bodies.push({ kind: 'event', event }))
@@ -112,10 +87,10 @@ export const ingest = ({
           session.unmarkedBytes = Math.max(0, session.unmarkedBytes - bytes)
           if (bytes * 2 >= credit.of(session.gateway)) session.busyUntilMs = clock.monoMs() + BUSY_MS
           measure(session)
-          sendMarks(session)
+          answers.marks(session)
         }
         if (records === 0) return
-        blockMs = BLOCK_MS_MIN
+        gate.forgive()
         const bytes = bodies.reduce((sum, body) => sum + (body.kind === 'frame' ? body.frame.length : 0), 0)
         subscriber.next({ kind: 'durable', class: logClass, records, bytes })
       }
@@ -135,17 +110,10 @@ export const ingest = ({
     }
 
     const block = (): void => {
-      if (blocked !== undefined) return
-      subscriber.next({ kind: 'blocked', forMs: blockMs })
-      blocked = timer(blockMs, clock.scheduler).subscribe(() => {
-        blocked = undefined
-        for (const session of sessions.values()) {
-          if (session.lost) ask(session.gateway)
-          else sendMarks(session)
-        }
-      })
-      blockMs = Math.min(BLOCK_MS_MAX, blockMs * 2)
-      for (const session of sessions.values()) if (!session.lost) sendMarks(session)
+      const forMs = gate.close()
+      if (forMs === undefined) return
+      subscriber.next({ kind: 'blocked', forMs })
+      for (const session of sessions.values()) if (!session.lost) answers.marks(session)
     }
 
     const forget = (held: Held): void => {
@@ -154,29 +122,6 @@ export const ingest = ({
 
     const measure = ({ gateway, waitingBytes, busyUntilMs }: Session): void =>
       credit.present(gateway, waitingBytes > limits.baseBytes || clock.monoMs() < busyUntilMs)
-
-    const sendMarks = (session: Session): void => {
-      const all = [...session.streams.values()]
-      if (session.answers !== undefined && !all.every(isSettled)) return
-      const answers = session.answers === undefined ? {} : { answers: session.answers }
-      session.answers = undefined
-      sendMark(
-        session.gateway,
-        encodeMark({
-          ...answers,
-          streams: all.map(({ stream, epoch, durable }) => ({ name: stream, epoch, ...durable })),
-          creditBytes: blocked === undefined ? credit.of(session.gateway) : 0,
-        }),
-      )
-    }
-
-    const ask = (gateway: GatewayId): void => {
-      const nowMs = clock.monoMs()
-      if (blocked !== undefined || nowMs - (askedAtMs.get(gateway) ?? Number.NEGATIVE_INFINITY) < WHO_MS_MIN)
-        return
-      askedAtMs.set(gateway, nowMs)
-      sendWho(gateway)
-    }
 
     const refuse = (gateway: GatewayId, stream: StreamName, because: Fault): void => {
       subscriber.next({ kind: 'refused', gateway, because: because.message })
@@ -226,7 +171,7 @@ export const ingest = ({
         }))
         record({ kind: 'hello', gateway, connection, version: said.version, streams: heads })
       }
-      sendMarks(session)
+      answers.marks(session)
     }
 
     const resume = (gateway: GatewayId, said: HelloStream): Stream => {
@@ -254,7 +199,7 @@ export const ingest = ({
       const session = sessions.get(gateway)
       const stream = session?.streams.get(name)
       if (session === undefined || stream === undefined || session.lost || session.connection !== connection)
-        return ask(gateway)
+        return answers.ask(gateway)
       if (session.unmarkedBytes > 2 * limits.shareBytesMax + FRAME_BYTES_MAX) {
         session.lost = true
         return close(gateway, 'it sends more than its credit')
@@ -280,7 +225,7 @@ export const ingest = ({
         }
         if (outcome.kind !== 'taken') {
           if (outcome.kind === 'refused') refuse(gateway, stream.stream, fault(outcome.code, outcome.facts))
-          ask(gateway)
+          answers.ask(gateway)
           break // What follows is out of place as well.
         }
         stream.received = outcome.position
@@ -306,7 +251,7 @@ export const ingest = ({
       const session = sessions.get(gateway)
       if (session?.connection === connection) {
         sessions.delete(gateway)
-        askedAtMs.delete(gateway)
+        answers.forget(gateway)
         credit.gone(gateway)
         for (const stream of session.streams.values()) forget(stream)
       }
@@ -330,7 +275,7 @@ export const ingest = ({
     const repeatMarks = (): void => {
       for (const session of sessions.values()) {
         measure(session)
-        if (isBehind(session)) sendMarks(session)
+        if (isBehind(session)) answers.marks(session)
       }
       for (const { key, count } of duplicates.rest()) tellDuplicates(key, count)
     }
@@ -344,7 +289,7 @@ export const ingest = ({
     }
     if (opening !== undefined) record(opening)
     subscriber.add(interval(MARK_REPEAT_MS, clock.scheduler).subscribe(repeatMarks))
-    subscriber.add(() => blocked?.unsubscribe())
+    subscriber.add(gate.held)
     subscriber.add(
       uplink$.subscribe({
         next: message => {

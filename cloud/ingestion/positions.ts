@@ -2,7 +2,7 @@
 
 import type { CloudEvent } from '../../schemas/events.ts'
 import type { HelloStream } from '../../schemas/hello.ts'
-import type { Epoch, GatewayId, StreamName } from '../../schemas/ids.ts'
+import { type Epoch, type GatewayId, ORIGIN, type StreamName } from '../../schemas/ids.ts'
 import type { StoredMark } from '../../streams/log/cloudlog.ts'
 import type { Position } from '../../streams/log/log.ts'
 
@@ -38,7 +38,7 @@ export const openPositions = (stored: readonly StoredMark[]): Positions => {
     }
     if (parent === undefined) return [started]
     // A parent that was never marked here: a cloud put back to before it holds nothing of it.
-    const held = marks.get(placeKey({ ...place, epoch: parent }))?.offset ?? 0
+    const held = marks.get(placeKey({ ...place, epoch: parent }))?.offset ?? ORIGIN
     return [started, { kind: 'forked', ...place, parent, at: origin.offset, held }]
   }
 

@@ -63,7 +63,11 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
   let take = (taken: Taken): void => taken.done(fault('log_closed'))
   let running = false
   let fullSinceMs: number | undefined
-  const isOver = (): boolean => fullSinceMs !== undefined && clock.monoMs() - fullSinceMs >= limits.holdMsMax
+  let lastFailedMs = Number.NEGATIVE_INFINITY
+  const isHeldLong = (): boolean =>
+    fullSinceMs !== undefined && clock.monoMs() - fullSinceMs >= limits.holdMsMax
+  // When the last publisher was sent away nobody asks whether there is room: after as long again one may try.
+  const isFull = (): boolean => isHeldLong() && clock.monoMs() - lastFailedMs < limits.holdMsMax
 
   const notices$ = new Observable<IntakeNotice>(subscriber => {
     const held = new Subscription()
@@ -72,8 +76,6 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
     const start = (): void => {
       later?.unsubscribe()
       later = undefined
-      // Nothing is left that could tell when there is room: the next message asks.
-      if (waiting.length === 0) fullSinceMs = undefined
       if (running || waiting.length === 0) return
       running = true
       const batch =
@@ -103,6 +105,7 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
 
     const failed = (batch: readonly Taken[], thrown: unknown): void => {
       running = false
+      lastFailedMs = clock.monoMs()
       if (isFatal(thrown) || !isFault(thrown)) return subscriber.error(thrown)
       if (fullSinceMs === undefined) {
         fullSinceMs = clock.monoMs()
@@ -111,7 +114,7 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
       const owed = batch.filter(({ record }) => record.qos > 0)
       if (owed.length < batch.length)
         subscriber.next({ kind: 'dropped', records: batch.length - owed.length, because: 'full' })
-      if (isOver()) {
+      if (isHeldLong()) {
         for (const { done } of owed) done(thrown)
       } else {
         waiting = owed.concat(waiting)
@@ -148,7 +151,7 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
   return {
     notices$,
     take: taken => take(taken),
-    isFull: isOver,
+    isFull,
     isIdle: () => !running && waiting.length === 0,
   }
 }
