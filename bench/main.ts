@@ -2,7 +2,7 @@
 
 import { Command } from 'commander'
 import { drain } from './drain.ts'
-import { type Scenario, machine } from './scenario.ts'
+import { machine, type Scenario } from './scenario.ts'
 
 const scenarios: readonly Scenario[] = [drain]
 
@@ -14,12 +14,18 @@ interface Given {
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
 
-const command = new Command('bench').description('Real processes, default configuration, mTLS on; generators are raw sockets.')
-command.command('list').description('all scenarios').action(() => {
-  for (const { name, says } of scenarios) say(`${name.padEnd(10)} ${says}`)
-})
+const command = new Command('bench').description(
+  'Real processes, default configuration, mTLS on; generators are raw sockets.',
+)
+command
+  .command('list')
+  .description('all scenarios')
+  .action(() => {
+    for (const { name, says } of scenarios) say(`${name.padEnd(10)} ${says}`)
+  })
 for (const scenario of scenarios) {
-  command.command(scenario.name)
+  command
+    .command(scenario.name)
     .description(scenario.says)
     .option('--records <count>', `records (${scenario.recordsByDefault})`)
     .option('--no-projections', 'without the views')

@@ -20,7 +20,12 @@ interface Line {
 const PAGE_LINES = 1_000_000
 
 /** `acknowledged[p]`: producer p was told that its messages 0…n−1 were taken. */
-export const audit = async (installation: Installation, gateway: string, acknowledged: readonly number[], read: (line: Line) => { producer: number; sequence: number } | undefined): Promise<Audit> => {
+export const audit = async (
+  installation: Installation,
+  gateway: string,
+  acknowledged: readonly number[],
+  read: (line: Line) => { producer: number; sequence: number } | undefined,
+): Promise<Audit> => {
   const seen = acknowledged.map(count => new Uint8Array(count))
   const last = acknowledged.map(() => -1)
   let records = 0
@@ -38,19 +43,30 @@ export const audit = async (installation: Installation, gateway: string, acknowl
     marks[sequence] = 1
     last[producer] = Math.max(sequence, last[producer] ?? -1)
   }
-  for (let after: string | undefined; ;) {
+  for (let after: string | undefined; ; ) {
     const page = await readPage(installation, gateway, after, take)
     if (page.cursor === undefined || page.lines === 0) break
     after = page.cursor
   }
-  const lost = seen.reduce((sum, marks) => sum + marks.reduce((missing, mark) => missing + (mark === 0 ? 1 : 0), 0), 0)
+  const lost = seen.reduce(
+    (sum, marks) => sum + marks.reduce((missing, mark) => missing + (mark === 0 ? 1 : 0), 0),
+    0,
+  )
   return { records, lost, duplicated, disordered }
 }
 
-const readPage = async (installation: Installation, gateway: string, after: string | undefined, take: (line: Line) => void) => {
+const readPage = async (
+  installation: Installation,
+  gateway: string,
+  after: string | undefined,
+  take: (line: Line) => void,
+) => {
   const behind = after === undefined ? '' : `&after=${encodeURIComponent(after)}`
-  const response = await installation.api(`/api/records?gateway=${gateway}&stream=data&limit=${PAGE_LINES}${behind}`)
-  if (!response.ok || response.body === null) throw new Error(`records: ${response.status} ${await response.text()}`)
+  const response = await installation.api(
+    `/api/records?gateway=${gateway}&stream=data&limit=${PAGE_LINES}${behind}`,
+  )
+  if (!response.ok || response.body === null)
+    throw new Error(`records: ${response.status} ${await response.text()}`)
   let lines = 0
   let cursor = after
   let rest = ''

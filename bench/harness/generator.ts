@@ -1,8 +1,8 @@
 // Devices as raw sockets: prepared PUBLISH packets with QoS 1, a window of unacknowledged ones, PUBACKs counted by id.
 // mqtt.js as a generator would be what is measured: it caps at 70–85,000 messages a second.
 
-import { type Socket, connect } from 'node:net'
 import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
 
 export interface Load {
   readonly port: number
@@ -28,7 +28,11 @@ export interface Produced {
 
 /** 112 bytes of SenML: a base name, a name, a unit, a value that wanders, and the message's number as its time. */
 export const senmlPayload = (producer: number, sequence: number): Buffer => {
-  const value = (20 + 5 * Math.sin(sequence / 500) + (Math.imul(sequence + 1, 2_654_435_761) >>> 16) / 65_536).toFixed(3)
+  const value = (
+    20 +
+    5 * Math.sin(sequence / 500) +
+    (Math.imul(sequence + 1, 2_654_435_761) >>> 16) / 65_536
+  ).toFixed(3)
   const text = `[{"bn":"urn:dev:mac:0024befffe80${String(producer).padStart(4, '0')}:","n":"temperature","u":"Cel","t":${SEQUENCE_BASE_S + sequence},"v":${value}}]`
   return Buffer.from(text.length < 112 ? `${text.slice(0, -2)}${' '.repeat(112 - text.length)}}]` : text)
 }
@@ -39,7 +43,7 @@ export const sequenceOf = (payload: unknown): number => (payload as [{ t: number
 
 const remainingLength = (length: number): Buffer => {
   const bytes: number[] = []
-  for (let left = length; ;) {
+  for (let left = length; ; ) {
     const byte = left % 128
     left = Math.floor(left / 128)
     bytes.push(left > 0 ? byte | 128 : byte)
@@ -52,12 +56,19 @@ const field = (text: string | Buffer): Buffer => {
   length.writeUInt16BE(bytes.length)
   return Buffer.concat([length, bytes])
 }
-const packet = (first: number, body: Buffer): Buffer => Buffer.concat([Buffer.of(first), remainingLength(body.length), body])
+const packet = (first: number, body: Buffer): Buffer =>
+  Buffer.concat([Buffer.of(first), remainingLength(body.length), body])
 
 export const connectPacket = (clientId: string): Buffer =>
   packet(0x10, Buffer.concat([field('MQTT'), Buffer.of(4, 2), Buffer.of(0, 60), field(clientId)]))
 
-export const publishPacket = (topic: string, payload: Buffer, id: number, qos: 1 | 2 = 1, dup = false): Buffer => {
+export const publishPacket = (
+  topic: string,
+  payload: Buffer,
+  id: number,
+  qos: 1 | 2 = 1,
+  dup = false,
+): Buffer => {
   const identifier = Buffer.alloc(2)
   identifier.writeUInt16BE(id)
   return packet(0x30 | (qos << 1) | (dup ? 8 : 0), Buffer.concat([field(topic), identifier, payload]))
@@ -77,19 +88,33 @@ export const produce = async (load: Load): Promise<Produced> => {
   const startedMs = performance.now()
   const latenciesMs: number[] = []
   let total = 0
-  const acknowledged = await Promise.all(Array.from({ length: connections }, (_, producer) => {
-    const count = Math.floor(records / connections) + (producer < records % connections ? 1 : 0)
-    return produceOne(load, producer, count, latenciesMs, acked => {
-      const before = Math.floor(total / 10_000)
-      total += acked
-      if (Math.floor(total / 10_000) > before) load.onProgress?.(total)
-    })
-  }))
+  const acknowledged = await Promise.all(
+    Array.from({ length: connections }, (_, producer) => {
+      const count = Math.floor(records / connections) + (producer < records % connections ? 1 : 0)
+      return produceOne(load, producer, count, latenciesMs, acked => {
+        const before = Math.floor(total / 10_000)
+        total += acked
+        if (Math.floor(total / 10_000) > before) load.onProgress?.(total)
+      })
+    }),
+  )
   return { acknowledged, elapsedMs: performance.now() - startedMs, latenciesMs }
 }
 
-const produceOne = async (load: Load, producer: number, count: number, latenciesMs: number[], onAcked: (count: number) => void): Promise<number> => {
-  const { port, window = 500, clientPrefix = 'bench', payload = senmlPayload, topic = each => `bench/${each}` } = load
+const produceOne = async (
+  load: Load,
+  producer: number,
+  count: number,
+  latenciesMs: number[],
+  onAcked: (count: number) => void,
+): Promise<number> => {
+  const {
+    port,
+    window = 500,
+    clientPrefix = 'bench',
+    payload = senmlPayload,
+    topic = each => `bench/${each}`,
+  } = load
   if (count === 0) return 0
   const socket = await connectRaw(port, `${clientPrefix}-${producer}`)
   const sentAtMs = new Map<number, number>()
@@ -108,7 +133,11 @@ const produceOne = async (load: Load, producer: number, count: number, latencies
   }
   return await new Promise((resolve, reject) => {
     socket.on('error', reject)
-    socket.on('close', () => (acked === count ? resolve(acked) : reject(new Error(`producer ${producer}: closed after ${acked} of ${count}`))))
+    socket.on('close', () =>
+      acked === count
+        ? resolve(acked)
+        : reject(new Error(`producer ${producer}: closed after ${acked} of ${count}`)),
+    )
     socket.on('data', (chunk: Buffer) => {
       const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
       let at = 0
@@ -116,7 +145,8 @@ const produceOne = async (load: Load, producer: number, count: number, latencies
       for (; at + 4 <= bytes.length; at += 4) {
         if (bytes[at] !== 0x40) return reject(new Error(`producer ${producer}: packet ${bytes[at]}`))
         const id = bytes.readUInt16BE(at + 2)
-        if (id !== (acked % 65_535) + 1) return reject(new Error(`producer ${producer}: PUBACK ${id} out of turn`))
+        if (id !== (acked % 65_535) + 1)
+          return reject(new Error(`producer ${producer}: PUBACK ${id} out of turn`))
         const sentMs = sentAtMs.get(id)
         if (sentMs !== undefined) {
           latenciesMs.push(performance.now() - sentMs)

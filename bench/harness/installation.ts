@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePorts } from './ports.ts'
-import { PROJECT, type Started, run, start } from './process.ts'
+import { PROJECT, run, type Started, start } from './process.ts'
 
 const CLOUD = join(PROJECT, 'dist/cloud/main.js')
 const EDGE = join(PROJECT, 'dist/edge/main.js')
@@ -15,7 +15,13 @@ const EDGE = join(PROJECT, 'dist/edge/main.js')
 export interface EdgeStatus {
   readonly link: string
   readonly diskBytes: number
-  readonly streams: readonly { readonly name: string; readonly head: number; readonly marked: number; readonly tail: number; readonly epoch: string }[]
+  readonly streams: readonly {
+    readonly name: string
+    readonly head: number
+    readonly marked: number
+    readonly tail: number
+    readonly epoch: string
+  }[]
 }
 
 export interface Gateway {
@@ -36,6 +42,8 @@ export interface Installation {
   /** Registers and enrols one; the cloud has to run. `address`: where it finds the cloud, if not directly. */
   enrol(name: string, options?: { readonly address?: string }): Promise<Gateway>
   api(path: string): Promise<Response>
+  /** Every program that was started, in that order: what they said helps when a test failed. */
+  readonly started: readonly Started[]
   /** Ends every process that is still there, and removes the folders. */
   close(): Promise<void>
 }
@@ -45,8 +53,10 @@ export const install = async (under: string = tmpdir()): Promise<Installation> =
   const cloudFolder = join(folder, 'cloud')
   const [gatewaysPort = 0, northPort = 0, enrolmentPort = 0, apiPort = 0] = await freePorts(4)
   const cloudEnv = {
-    CLOUD_GATEWAYS_PORT: String(gatewaysPort), CLOUD_NORTH_PORT: String(northPort),
-    CLOUD_ENROLMENT_PORT: String(enrolmentPort), CLOUD_API_PORT: String(apiPort),
+    CLOUD_GATEWAYS_PORT: String(gatewaysPort),
+    CLOUD_NORTH_PORT: String(northPort),
+    CLOUD_ENROLMENT_PORT: String(enrolmentPort),
+    CLOUD_API_PORT: String(apiPort),
   }
   const processes: Started[] = []
   const keep = (started: Started): Started => {
@@ -58,31 +68,58 @@ export const install = async (under: string = tmpdir()): Promise<Installation> =
   const enrol: Installation['enrol'] = async (name, { address } = {}) => {
     const gatewayFolder = join(folder, name)
     mkdirSync(gatewayFolder)
-    const added = spawnSync(process.execPath, [CLOUD, 'gateway', 'add', name, '--data', cloudFolder], { encoding: 'utf8', env: { ...process.env, ...cloudEnv } })
+    const added = spawnSync(process.execPath, [CLOUD, 'gateway', 'add', name, '--data', cloudFolder], {
+      encoding: 'utf8',
+      env: { ...process.env, ...cloudEnv },
+    })
     if (added.status !== 0) throw new Error(added.stderr)
-    await run({ command: process.execPath, args: [EDGE, 'enroll', '-', '--data', gatewayFolder], stdin: added.stdout })
+    await run({
+      command: process.execPath,
+      args: [EDGE, 'enroll', '-', '--data', gatewayFolder],
+      stdin: added.stdout,
+    })
     const [localPort = 0, metricsPort = 0] = await freePorts(2)
     return {
       id: name,
       folder: gatewayFolder,
       localPort,
       start: async (env = {}) => {
-        const started = keep(start({
-          command: process.execPath,
-          args: [EDGE, 'run', '--data', gatewayFolder],
-          env: { EDGE_LOCAL_PORT: String(localPort), EDGE_METRICS_PORT: String(metricsPort), ...(address === undefined ? {} : { EDGE_CLOUD_ADDRESS: address }), ...env },
-        }))
+        const started = keep(
+          start({
+            command: process.execPath,
+            args: [EDGE, 'run', '--data', gatewayFolder],
+            env: {
+              EDGE_LOCAL_PORT: String(localPort),
+              EDGE_METRICS_PORT: String(metricsPort),
+              ...(address === undefined ? {} : { EDGE_CLOUD_ADDRESS: address }),
+              ...env,
+            },
+          }),
+        )
         await started.saying(/"concern":"ingest".*"msg":"(listening|subscribed)"/)
         return started
       },
-      status: async () => JSON.parse(await fetchSocket(join(gatewayFolder, 'status.sock'), '/status')) as EdgeStatus,
+      status: async () =>
+        JSON.parse(await fetchSocket(join(gatewayFolder, 'status.sock'), '/status')) as EdgeStatus,
     }
   }
 
   return {
-    folder, cloudFolder, apiPort, gatewaysPort, northPort, enrol,
+    folder,
+    cloudFolder,
+    apiPort,
+    gatewaysPort,
+    northPort,
+    enrol,
+    started: processes,
     startCloud: async (env = {}) => {
-      const started = keep(start({ command: process.execPath, args: [CLOUD, 'run', '--data', cloudFolder], env: { ...cloudEnv, ...env } }))
+      const started = keep(
+        start({
+          command: process.execPath,
+          args: [CLOUD, 'run', '--data', cloudFolder],
+          env: { ...cloudEnv, ...env },
+        }),
+      )
       await started.saying(/"concern":"broker".*"msg":"listening"/)
       await started.saying(/"concern":"api".*"msg":"listening"/)
       return started
@@ -101,7 +138,9 @@ export const fetchSocket = (socketPath: string, path: string): Promise<string> =
     const asked = request({ socketPath, path }, response => {
       let text = ''
       response.setEncoding('utf8')
-      response.on('data', (chunk: string) => { text += chunk })
+      response.on('data', (chunk: string) => {
+        text += chunk
+      })
       response.on('end', () => resolve(text))
     })
     asked.on('error', reject)
@@ -109,7 +148,12 @@ export const fetchSocket = (socketPath: string, path: string): Promise<string> =
   })
 
 /** Asks until `read` gives something; throws after `withinMs`. */
-export const until = async <T>(what: string, read: () => Promise<T | undefined>, withinMs = 30_000, everyMs = 20): Promise<T> => {
+export const until = async <T>(
+  what: string,
+  read: () => Promise<T | undefined>,
+  withinMs = 30_000,
+  everyMs = 20,
+): Promise<T> => {
   const end = performance.now() + withinMs
   for (;;) {
     const found = await read().catch(() => undefined)

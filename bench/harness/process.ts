@@ -35,10 +35,17 @@ const procField = (pid: number, file: string, field: string): number =>
   Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(readFileSync(`/proc/${pid}/${file}`, 'utf8'))?.[1] ?? 0)
 
 export const start = ({ command, args, env = {}, stdin }: Start): Started => {
-  const child: ChildProcess = spawn(command, [...args], { env: { ...process.env, ...env }, stdio: [stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] })
+  const child: ChildProcess = spawn(command, [...args], {
+    env: { ...process.env, ...env },
+    stdio: [stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+  })
   let text = ''
-  child.stdout?.on('data', chunk => { text += String(chunk) })
-  child.stderr?.on('data', chunk => { text += String(chunk) })
+  child.stdout?.on('data', chunk => {
+    text += String(chunk)
+  })
+  child.stderr?.on('data', chunk => {
+    text += String(chunk)
+  })
   if (stdin !== undefined) child.stdin?.end(stdin)
   const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | string)
   const pid = child.pid ?? 0
@@ -48,12 +55,18 @@ export const start = ({ command, args, env = {}, stdin }: Start): Started => {
     saying: async (pattern, withinMs = 20_000) => {
       const until = performance.now() + withinMs
       while (!pattern.test(text)) {
-        if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${command} ${args.join(' ')} ended: ${text.slice(-2_000)}`)
-        if (performance.now() > until) throw new Error(`${command} ${args.join(' ')} did not say ${pattern} within ${withinMs} ms: ${text.slice(-2_000)}`)
+        if (child.exitCode !== null || child.signalCode !== null)
+          throw new Error(`${command} ${args.join(' ')} ended: ${text.slice(-2_000)}`)
+        if (performance.now() > until)
+          throw new Error(
+            `${command} ${args.join(' ')} did not say ${pattern} within ${withinMs} ms: ${text.slice(-2_000)}`,
+          )
         await sleep(10)
       }
     },
-    kill: signal => { child.kill(signal) },
+    kill: signal => {
+      child.kill(signal)
+    },
     ended,
     rssMb: () => (procField(pid, 'status', 'RssAnon') + procField(pid, 'status', 'RssShmem')) / 1024,
     writtenBytes: () => procField(pid, 'io', 'write_bytes'),

@@ -1,6 +1,6 @@
 // A TCP relay between a gateway and its cloud: cut, restore, count. When cut it refuses, as a closed port does.
 
-import { type Server, type Socket, connect, createServer } from 'node:net'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 
 export interface Relay {
   readonly port: number
@@ -29,19 +29,24 @@ export const openRelay = async (targetPort: number): Promise<Relay> => {
         target.destroy()
       })
     }
-    socket.on('data', chunk => { up += chunk.length })
-    target.on('data', chunk => { down += chunk.length })
+    socket.on('data', chunk => {
+      up += chunk.length
+    })
+    target.on('data', chunk => {
+      down += chunk.length
+    })
     socket.pipe(target)
     target.pipe(socket)
   }
-  const listen = (port: number): Promise<number> => new Promise((resolve, reject) => {
-    server = createServer(serve)
-    server.once('error', reject)
-    server.listen(port, '127.0.0.1', () => {
-      const bound = server?.address()
-      resolve(bound === null || bound === undefined || typeof bound === 'string' ? port : bound.port)
+  const listen = (port: number): Promise<number> =>
+    new Promise((resolve, reject) => {
+      server = createServer(serve)
+      server.once('error', reject)
+      server.listen(port, '127.0.0.1', () => {
+        const bound = server?.address()
+        resolve(bound === null || bound === undefined || typeof bound === 'string' ? port : bound.port)
+      })
     })
-  })
   const port = await listen(0)
   const cut = async (): Promise<void> => {
     const closing = server
@@ -49,5 +54,14 @@ export const openRelay = async (targetPort: number): Promise<Relay> => {
     for (const socket of sockets) socket.destroy()
     if (closing !== undefined) await new Promise(resolve => closing.close(resolve))
   }
-  return { port, cut, restore: async () => { await listen(port) }, up: () => up, down: () => down, close: cut }
+  return {
+    port,
+    cut,
+    restore: async () => {
+      await listen(port)
+    },
+    up: () => up,
+    down: () => down,
+    close: cut,
+  }
 }

@@ -6,45 +6,78 @@
 import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { generate, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
-import { interval, merge, Observable, type Subscriber, switchMap, takeUntil } from 'rxjs'
+import {
+  catchError,
+  concat,
+  ignoreElements,
+  interval,
+  merge,
+  Observable,
+  of,
+  type Subscriber,
+  switchMap,
+  takeUntil,
+  timer,
+} from 'rxjs'
 import { type Address, addressOf, formatAddress } from '../../schemas/address.ts'
 import type { EdgeSettings } from '../../schemas/config.ts'
+import { RECORD_BYTES_MAX } from '../../schemas/frame.ts'
 import { isReservedLocal } from '../../schemas/topics.ts'
-import { fault, reasonOf } from '../../streams/run/fault.ts'
+import { fault, isFatal, isFault, reasonOf } from '../../streams/run/fault.ts'
 import type { Concern, Notice } from '../../streams/run/supervise.ts'
 import type { EdgeContext } from '../context.ts'
-import { openHeldIds } from './held.ts'
+import { type HeldIds, openHeldIds } from './held.ts'
 import { type Intakes, openIntakes } from './intakes.ts'
 
 type SouthBroker = NonNullable<EdgeSettings['local']['broker']>
 
 const KEEP_ALIVE_S = 30
 const CONNECT_WAIT_MS_MAX = 10_000
+const SUBSCRIPTION_REFUSED = 0x80
+
+/** Waits between connections: uniform up to this, so that edges do not come back to a broker all at once. */
+const RECONNECT_MS_MAX = 2_000
 
 export const foreignBroker: Concern<EdgeContext> = {
   name: 'ingest',
   run: context => {
-    const { settings, clock, streams, stop$ } = context
+    const { settings, clock, random, streams, stop$ } = context
     const { broker } = settings.local
     if (broker === undefined) throw new Error('no broker is configured')
+    // Kept over connections: an append of the last one may still be on its way to disk.
     const intakes = openIntakes({
       streams,
       clock,
       routes: settings.routes,
       sealWaitMsMax: settings.seal.waitMsMax,
     })
-    return merge(intakes.run$, consume(context, broker, intakes)).pipe(
-      takeUntil(stop$.pipe(switchMap(() => intakes.close()))),
+    const source: Source = { context, broker, intakes, held: openHeldIds(streams) }
+    const connections$ = consume(source).pipe(
+      catchError((thrown: unknown, again) => {
+        if (isFatal(thrown)) throw thrown
+        const wait$ = timer(random.unit() * RECONNECT_MS_MAX, clock.scheduler)
+        const told: Notice = { kind: 'rejected', what: 'connection', reason: reasonOf(thrown) }
+        return concat(of(told), wait$.pipe(ignoreElements()), again)
+      }),
     )
+    return merge(intakes.run$, connections$).pipe(takeUntil(stop$.pipe(switchMap(() => intakes.close()))))
   },
 }
 
-/** One connection; its end is link_lost, and the concern's supervisor begins again. */
-const consume = (context: EdgeContext, broker: SouthBroker, intakes: Intakes): Observable<Notice> =>
+interface Source {
+  readonly context: EdgeContext
+  readonly broker: SouthBroker
+  readonly intakes: Intakes
+  readonly held: HeldIds
+}
+
+/** One connection; its end is link_lost. */
+const consume = (source: Source): Observable<Notice> =>
   new Observable(subscriber => {
+    const { context, broker } = source
     const address = addressOf(broker.address)
     const socket = connect({ ...address, noDelay: true })
-    const session = openSession(context, broker, intakes, socket, subscriber)
+    const session = openSession(source, passwordOf(broker), socket, subscriber)
     const incoming = parser({ protocolVersion: 4 })
     incoming.on('packet', session.receive)
     incoming.on('error', (thrown: Error) =>
@@ -62,18 +95,27 @@ const consume = (context: EdgeContext, broker: SouthBroker, intakes: Intakes): O
     return () => socket.destroy()
   })
 
+/** Read at each connection, so that a changed file counts. Errors: config_invalid. */
+const passwordOf = ({ passwordFile }: SouthBroker): Buffer | undefined => {
+  if (passwordFile === undefined) return undefined
+  try {
+    return Buffer.from(readFileSync(passwordFile, 'utf8').trim())
+  } catch (thrown) {
+    const because = `local.broker.passwordFile cannot be read (${reasonOf(thrown)}): mend the path or its rights`
+    throw fault('config_invalid', { file: passwordFile, because }, thrown)
+  }
+}
+
 const lost = (address: Address, because: string): Error =>
   fault('link_lost', { address: formatAddress(address), because })
 
 const openSession = (
-  context: EdgeContext,
-  broker: SouthBroker,
-  intakes: Intakes,
+  { broker, intakes, held }: Source,
+  password: Buffer | undefined,
   socket: Socket,
   subscriber: Subscriber<Notice>,
 ) => {
-  const { clientId, filters, qos, username, passwordFile } = broker
-  const held = openHeldIds(context.streams)
+  const { clientId, filters, qos, username } = broker
   const send = (packet: Packet): void => {
     if (socket.writable) socket.write(generate(packet))
   }
@@ -86,11 +128,20 @@ const openSession = (
     if (isReservedLocal(topic)) return acknowledge()
     if (taken === 2 && dup && held.has(clientId, messageId)) return acknowledge()
     const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
+    if (bytes.length + topic.length > RECORD_BYTES_MAX) {
+      // Unacknowledged, it would come again for ever and stop what is behind it.
+      const tooLarge = fault('record_too_large', {
+        bytes: bytes.length + topic.length,
+        bytesMax: RECORD_BYTES_MAX,
+      })
+      subscriber.next({ kind: 'rejected', what: 'record', reason: `${topic}: ${tooLarge.message}` })
+      return acknowledge()
+    }
     const alongside = taken === 2 ? [held.write(clientId, messageId)] : undefined
     intakes.take({ topic, payload: bytes, qos: taken, retain }, alongside, error => {
-      // Unacknowledged, it comes again with the next connection.
-      if (error !== undefined)
-        return subscriber.error(fault('link_lost', { address: broker.address, because: error.message }))
+      // Unacknowledged, it comes again: at stop with the next start, else with the next connection.
+      if (isFault(error) && error.code === 'log_closed') return
+      if (error !== undefined) return subscriber.error(lost(addressOf(broker.address), error.message))
       if (taken === 2) held.noteHeld(clientId, messageId)
       acknowledge()
     })
@@ -105,11 +156,12 @@ const openSession = (
     )
   }
 
+  const refused = (because: string): void =>
+    subscriber.error(fault('link_refused', { address: broker.address, because }))
+
   return {
-    greet: (): void => {
-      // A session that the broker keeps: what it could not deliver while we were away comes then.
-      const password =
-        passwordFile === undefined ? undefined : Buffer.from(readFileSync(passwordFile, 'utf8').trim())
+    // A session that the broker keeps: what it could not deliver while we were away comes then.
+    greet: (): void =>
       send({
         cmd: 'connect',
         protocolId: 'MQTT',
@@ -119,19 +171,12 @@ const openSession = (
         keepalive: KEEP_ALIVE_S,
         ...(username === undefined ? {} : { username }),
         ...(password === undefined ? {} : { password }),
-      })
-    },
+      }),
     ping: (): void => send({ cmd: 'pingreq' }),
     receive: (packet: Packet): void => {
       switch (packet.cmd) {
         case 'connack':
-          if (packet.returnCode !== 0)
-            return subscriber.error(
-              fault('link_refused', {
-                address: broker.address,
-                because: `CONNACK code ${packet.returnCode}`,
-              }),
-            )
+          if (packet.returnCode !== 0) return refused(`CONNACK code ${packet.returnCode}`)
           socket.setTimeout(KEEP_ALIVE_S * 1_500)
           return send({
             cmd: 'subscribe',
@@ -139,6 +184,8 @@ const openSession = (
             subscriptions: filters.map(topic => ({ topic, qos })),
           })
         case 'suback':
+          if (packet.granted.some(granted => granted === SUBSCRIPTION_REFUSED))
+            return refused(`it does not grant ${filters.join(', ')}`)
           return subscriber.next({
             kind: 'state',
             what: 'subscribed',

@@ -51,8 +51,11 @@ const holderOf = (file: string): number | undefined => {
 }
 
 /** Field 22 of /proc/<pid>/stat, behind a name that may hold spaces and brackets. */
-const startedAt = (pid: number): string =>
-  readOr(`/proc/${pid}/stat`, '').split(') ').at(-1)?.split(' ')[19] ?? ''
+const startedAt = (pid: number): string => {
+  const fields = readOr(`/proc/${pid}/stat`, '').split(') ').at(-1)?.split(' ') ?? []
+  // A zombie has ended: its parent has not yet asked how.
+  return fields[0] === 'Z' ? '' : (fields[19] ?? '')
+}
 
 const readOr = (file: string, otherwise: string): string => {
   try {
