@@ -22,6 +22,7 @@ import { expiry } from './export/expire.ts'
 import { foreignBroker } from './ingest/foreign.ts'
 import { HELD_TABLE } from './ingest/held.ts'
 import { localBroker } from './ingest/local.ts'
+import { MEMORY_TABLES } from './ingest/memory.ts'
 import { hostMetrics, pagesConcern } from './metrics/concern.ts'
 import { localSigns$ } from './network/signs.ts'
 import { statusOf } from './status.ts'
@@ -48,7 +49,7 @@ export const runEdge = (edge: Edge): Observable<Lifecycle> => {
   const { settings, clock, random, stop$ } = edge
   const file = join(settings.data, LOG_FILE)
   const configured = streamsOf(settings, [])
-  const store = openLmdb({ file, tables: [...tablesOf(configured.keys()), HELD_TABLE] })
+  const store = openLmdb({ file, tables: [...tablesOf(configured.keys()), HELD_TABLE, ...MEMORY_TABLES] })
   const streams = streamsOf(settings, storedStreams(store))
   const limits = [...streams].map(
     ([name, { maxBytes: bytesMax, onFull }]) =>

@@ -1,6 +1,7 @@
 // The only file that knows what aedes 1.2.0 does not declare: its persistence, the packet id counter of a client and
 // the publish call that ends each message's way. Everything else goes through its options.
 
+import type { Readable } from 'node:stream'
 import { Aedes, type AedesOptions, type AedesPublishPacket, type Client } from 'aedes'
 
 export type AedesClient = Client
@@ -11,20 +12,37 @@ export interface PacketRef {
   readonly messageId?: number
 }
 
+/** A message on its way to one client: written after `outgoingUpdate`, as that leaves it. */
+export interface OutgoingPacket {
+  readonly cmd: string
+  messageId: number
+  qos: number
+  dup: boolean
+  readonly brokerId?: string
+  readonly brokerCounter?: number
+}
+
 /** What this broker keeps for itself of aedes' persistence. */
 export interface Persistence {
   incomingGetPacket(client: Client, packet: PacketRef): Promise<unknown>
   incomingStorePacket(client: Client, packet: PacketRef): Promise<unknown>
   incomingDelPacket(client: Client, packet: PacketRef): Promise<unknown>
   cleanIncoming(client: Client): Promise<unknown>
-  /** On PUBACK and PUBCOMP of a client. */
+  /** Before a message of a kept session, or its PUBREL, is written. */
+  outgoingUpdate(client: Client, packet: OutgoingPacket): Promise<unknown>
+  /** On PUBACK and PUBCOMP of a client; without an id when it was not forwarded. */
   outgoingClearMessageId(client: Client, packet: PacketRef): Promise<unknown>
-  outgoingEnqueueCombi(
-    subscriptions: readonly { readonly clientId: string }[],
-    packet: AedesPacket,
-  ): Promise<unknown>
+  outgoingEnqueueCombi(subscriptions: readonly unknown[], packet: AedesPacket): Promise<unknown>
+  /** Behind CONNACK: what is owed to a kept session. */
+  outgoingStream(client: Client): Readable
   storeRetained(packet: AedesPacket): Promise<unknown>
+  createRetainedStreamCombi(filters: readonly string[]): Readable
   addSubscriptions(client: Client, subscriptions: readonly Filter[]): Promise<unknown>
+  removeSubscriptions(client: Client, filters: readonly string[]): Promise<unknown>
+  /** A clean session begins. */
+  cleanSubscriptions(client: Client): Promise<unknown>
+  subscriptionsByClient(client: { readonly id: string }): Promise<readonly Filter[]>
+  subscriptionsByTopic(topic: string): Promise<readonly unknown[]>
 }
 
 export interface Filter {
@@ -36,6 +54,7 @@ type Done = (error?: Error | null) => void
 
 interface Inside {
   persistence: Persistence
+  counter: number
   publish(packet: unknown, client: Client | Done | null, done?: Done): void
 }
 
@@ -44,16 +63,12 @@ interface ClientInside {
   subscriptions: Readonly<Record<string, { readonly qos: number }>>
 }
 
-/** A broker with aedes' in-memory persistence, but for the parts that `replace` gives. */
-export const startAedes = async (
-  options: AedesOptions,
-  replace: (inner: Persistence) => Partial<Persistence>,
-): Promise<Aedes> => {
+/** A broker with aedes' in-memory persistence for wills, and `replaced` for all else. */
+export const startAedes = async (options: AedesOptions, replaced: Persistence): Promise<Aedes> => {
   const broker = new Aedes(options)
   await broker.listen()
   const inside = broker as unknown as Inside
   const inner = inside.persistence
-  const replaced = replace(inner)
   inside.persistence = new Proxy(inner, {
     get: (target, name: keyof Persistence) => {
       const own = replaced[name]
@@ -72,6 +87,27 @@ export const consumeOnly = (broker: Aedes): void => {
   inside.publish = (packet, client, done) => {
     if (client === null || typeof client === 'function' || done === undefined) publish(packet, client, done)
     else done(null)
+  }
+}
+
+/**
+ * Before each message is routed; what `numbered` returns is called with the number that aedes knows it by. Its order
+ * is that of routing: a subscriber drops what has a smaller one than it saw last.
+ */
+export const beforeRouting = (
+  broker: Aedes,
+  numbered: (packet: object) => ((number: number) => void) | undefined,
+): void => {
+  const inside = broker as unknown as Inside
+  const publish = inside.publish.bind(broker)
+  inside.publish = (packet, client, done) => {
+    const bind = typeof packet === 'object' && packet !== null ? numbered(packet) : undefined
+    if (bind !== undefined) {
+      inside.counter += 1
+      Object.assign(packet as object, { brokerId: broker.id, brokerCounter: inside.counter })
+      bind(inside.counter)
+    }
+    publish(packet, client, done)
   }
 }
 

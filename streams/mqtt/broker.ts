@@ -4,6 +4,7 @@ import type { Observable } from 'rxjs'
 import type { Qos } from '../../schemas/records.ts'
 import type { AdmissionStats } from './admission.ts'
 import type { Outgoing } from './link.ts'
+import type { MemoryChange } from './session.ts'
 
 /** Who is connected, as the rules saw it. */
 export interface Peer {
@@ -33,6 +34,10 @@ export interface Received {
   readonly retain: boolean
   readonly dup: boolean
   readonly messageId: number | undefined
+  /** Of a clean session: its ids end with the connection, and are not to be held. */
+  readonly isClean: boolean
+  /** What the broker's memory has to hold before this message is acknowledged; see `BrokerRules.takesChanges`. */
+  readonly changes?: readonly MemoryChange[]
 }
 
 export type Verdict =
@@ -57,6 +62,8 @@ export interface BrokerRules {
   take(message: Received, done: (error?: Error) => void): void
   /** `consume`: `take` is the only receiver; `forward`: subscribers get it as well. */
   readonly routing: 'consume' | 'forward'
+  /** `take` stores a message's `changes` together with it. Else the broker saves them itself, after `done`. */
+  readonly takesChanges?: boolean
 
   /**
    * QoS 2 over a restart. An id counts as held from the moment that `take` stored its message until `releaseQos2`
@@ -93,6 +100,11 @@ export type BrokerState =
       readonly code: RefusalCode
     }
 
+export interface Held {
+  readonly messages: number
+  readonly bytes: number
+}
+
 export interface BrokerStats {
   readonly connections: number
   readonly received: number
@@ -102,8 +114,18 @@ export interface BrokerStats {
   readonly refusedSubscribes: number
   /** QoS 2 messages that came again and were not taken again. */
   readonly duplicates: number
-  /** Messages that a slow subscriber's full queue cost it. */
+  /** Messages that a limit cost a subscriber: in a lane, in the queue of its session, or retained for it. */
   readonly dropped: number
+  readonly retained: Held
+  /** Of `dropped`: retained messages that found no room. */
+  readonly droppedRetained: number
+  /** Kept over disconnections, with what waits for their clients. */
+  readonly sessions: number
+  readonly queued: Held
+  /** Of `dropped`: messages that a session's queue had no room for. */
+  readonly droppedQueued: number
+  /** Given up for newer ones: the longest absent first. */
+  readonly evictedSessions: number
   /** Bytes that wait in the lanes of all connections. */
   readonly queuedBytes: number
   readonly offendersHeldOff: number

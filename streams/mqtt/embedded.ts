@@ -6,14 +6,17 @@
 //   one writer    what the owner sends, and what subscribers get, goes through each connection's lanes
 //   bounded       connections, packets, topics, subscriptions, queues; a client that keeps offending is held off
 
+import type { PublishPacket } from 'aedes'
 import { catchError, concat, ignoreElements, map, Observable, of, race, take, timer } from 'rxjs'
 import type { Clock, Random } from '../run/clock.ts'
 import { fault, isFatal, reasonOf } from '../run/fault.ts'
-import type { Broker, BrokerRules, BrokerState } from './broker.ts'
+import type { Broker, BrokerRules, BrokerState, Held } from './broker.ts'
 import { BROKER_LIMITS, type BrokerLimits } from './limits.ts'
 import type { Outgoing } from './link.ts'
 import type { Listener, ServerIdentity } from './listener.ts'
+import type { OpenPersistence } from './persistence.ts'
 import { type Running, runBroker } from './running.ts'
+import type { SessionMemory } from './session.ts'
 
 export interface BrokerOptions {
   readonly listeners: readonly Listener[]
@@ -21,6 +24,8 @@ export interface BrokerOptions {
   readonly clock: Clock
   readonly random: Random
   readonly limits?: Partial<BrokerLimits>
+  /** What survives a restart for clients that are away; without it they are forgotten. */
+  readonly memory?: SessionMemory
 }
 
 export interface EmbeddedBroker extends Broker {
@@ -62,16 +67,27 @@ export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
       ),
     publish: ({ topic, payload, qos, retain = false }) =>
       new Observable<never>(subscriber => {
-        const aedes = running?.aedes()
-        if (aedes === undefined) {
+        const [aedes, sessions] = [running?.aedes(), running?.sessions]
+        if (aedes === undefined || sessions === undefined) {
           subscriber.error(fault('link_down'))
           return
         }
-        aedes.publish({ cmd: 'publish', topic, payload, qos, retain, dup: false }, thrown => {
-          if (thrown)
-            subscriber.error(fault('link_lost', { address: 'the local broker', because: reasonOf(thrown) }))
-          else subscriber.complete()
-        })
+        const packet: PublishPacket = { cmd: 'publish', topic, payload, qos, retain, dup: false }
+        const lost = (thrown: unknown) =>
+          subscriber.error(fault('link_lost', { address: 'the local broker', because: reasonOf(thrown) }))
+        const route = () => aedes.publish(packet, thrown => (thrown ? lost(thrown) : subscriber.complete()))
+        const plan = sessions.plan(packet, { topic, payload, qos }, retain)
+        if (plan === undefined) return route()
+        plan.save().then(
+          () => {
+            plan.keep()
+            route()
+          },
+          thrown => {
+            plan.cancel()
+            lost(thrown)
+          },
+        )
       }),
     send,
     isAlive: (clientId, { topic, withinMs }) =>
@@ -110,13 +126,32 @@ export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
         held: 0,
         refusedPublishes: 0,
         refusedSubscribes: 0,
-        dropped: 0,
         ...running?.counters,
+        ...statsOf(running?.sessions, running?.counters.dropped ?? 0),
         duplicates: running?.duplicates() ?? 0,
         queuedBytes: entries.reduce((sum, { downlink }) => sum + downlink.queuedBytes(), 0),
         offendersHeldOff: running?.heldOff() ?? 0,
         admission: (running?.listeners ?? []).flatMap(listener => listener.admission?.stats() ?? []),
       }
     },
+  }
+}
+
+const NONE: Held = { messages: 0, bytes: 0 }
+
+const statsOf = (sessions: OpenPersistence | undefined, droppedInLanes: number) => {
+  const droppedRetained = sessions?.droppedRetained() ?? 0
+  const { droppedQueued, evictedSessions } = sessions?.kept.counters ?? {
+    droppedQueued: 0,
+    evictedSessions: 0,
+  }
+  return {
+    dropped: droppedInLanes + droppedRetained + droppedQueued,
+    retained: sessions?.retained.held() ?? NONE,
+    droppedRetained,
+    sessions: sessions?.kept.count() ?? 0,
+    queued: sessions?.kept.queued() ?? NONE,
+    droppedQueued,
+    evictedSessions,
   }
 }

@@ -9,6 +9,7 @@ import type { BrokerRules, Peer, Received, Verdict } from './broker.ts'
 import type { Connections, Entry } from './connections.ts'
 import type { BrokerLimits } from './limits.ts'
 import type { Offenders } from './offenders.ts'
+import { type OpenPersistence, type Plan, QUEUED } from './persistence.ts'
 import type { Qos2 } from './qos2.ts'
 
 export interface Counters {
@@ -28,6 +29,7 @@ export interface HooksOptions {
   readonly limits: BrokerLimits
   readonly connections: Connections
   readonly exactlyOnce: Qos2
+  readonly sessions: OpenPersistence
   readonly offending: Offenders
   readonly counters: Counters
   /** A defect in a rule. */
@@ -51,8 +53,7 @@ export const subscriptionGate =
     rules.refuseSubscribe(entry.peer, filter) === undefined
 
 export const brokerHooks = (options: HooksOptions): AedesOptions => {
-  const { rules, limits, connections, exactlyOnce, offending, counters, fail } = options
-  const keptSessions = new Set<string>()
+  const { rules, limits, connections, exactlyOnce, sessions, offending, counters, fail } = options
   const maySubscribe = subscriptionGate(rules, limits)
 
   const refusePublish = (peer: Peer, topic: string, payloadBytes: number): string | undefined => {
@@ -70,9 +71,29 @@ export const brokerHooks = (options: HooksOptions): AedesOptions => {
     const { willTopic } = entry
     const willRefused = willTopic === undefined ? undefined : refusePublish(peer, willTopic, 0)
     if (willRefused !== undefined) return refuse('unauthorised', `will: ${willRefused}`)
-    if (!entry.isClean && !keptSessions.has(peer.clientId) && keptSessions.size >= limits.keptSessionsMax)
-      return refuse('unavailable', `more than ${limits.keptSessionsMax} sessions are kept`)
+    if (Buffer.byteLength(peer.clientId) > limits.clientIdBytesMax)
+      return refuse('identifier', `a client id of more than ${limits.clientIdBytesMax} bytes`)
     return undefined
+  }
+
+  /** What the message changes for clients that are away is durable before it is acknowledged. */
+  const takeWith = (plan: Plan, received: Received, settle: (error?: Error) => void): void => {
+    const kept = (): void => {
+      plan.keep()
+      settle()
+    }
+    const failed = (error: Error): void => {
+      plan.cancel()
+      settle(error)
+    }
+    rules.take({ ...received, changes: plan.changes }, error => {
+      if (error !== undefined) return failed(error)
+      if (rules.takesChanges === true) return kept()
+      plan.save().then(kept, thrown => {
+        failed(thrown instanceof Error ? thrown : new Error(reasonOf(thrown)))
+        if (isFatal(thrown)) fail(thrown)
+      })
+    })
   }
 
   /** Through the subscriber's own lane: else one that does not read would stop what all others get. */
@@ -83,7 +104,11 @@ export const brokerHooks = (options: HooksOptions): AedesOptions => {
       .filter(([filter]) => filterMatches(filter, packet.topic))
       .reduce((most, [, { qos }]) => Math.max(most, qos), 0)
     const qos = Math.min(granted, packet.qos)
-    if (qos === 2 || (qos > 0 && !entry.isClean)) return packet // Kept sessions need aedes' own queue.
+    // Behind CONNACK, whatever it subscribes to by now.
+    if (!entry.isClean && packet.brokerId === QUEUED) return packet
+    // Retained messages were not queued: they come with each SUBSCRIBE.
+    if (!entry.isClean && !packet.retain && qos > 0) return sessions.isDue(client, packet) ? packet : null
+    if (qos === 2) return packet
     const isSent = entry.downlink.offer({
       topic: packet.topic,
       payload: bytesOf(packet.payload),
@@ -120,9 +145,10 @@ export const brokerHooks = (options: HooksOptions): AedesOptions => {
       const allow = () => {
         const older = connections.byClientId.get(peer.clientId)
         if (older !== undefined) older.because ??= 'a newer connection with the same client id'
-        if (entry.isClean) keptSessions.delete(peer.clientId)
-        else keptSessions.add(peer.clientId)
-        if (!entry.isClean) return done(null, true)
+        if (!entry.isClean) {
+          sessions.arrived(client)
+          return done(null, true)
+        }
         exactlyOnce.discard({ peer, isClean: true }).then(
           () => done(null, true),
           thrown => fallShort(reasonOf(thrown)),
@@ -163,15 +189,19 @@ export const brokerHooks = (options: HooksOptions): AedesOptions => {
         retain: packet.retain,
         dup: packet.dup,
         messageId,
+        isClean: entry.isClean,
       }
       const takeIt = (settle: (error?: Error) => void) => {
         counters.received += 1
         counters.held += 1
-        rules.take(received, error => {
+        const taken = (error?: Error) => {
           counters.held -= 1
           if (error !== undefined) entry.because ??= `not taken: ${error.message}`
           settle(error)
-        })
+        }
+        const plan = rules.routing === 'forward' ? sessions.plan(packet, received, packet.retain) : undefined
+        if (plan === undefined) rules.take(received, taken)
+        else takeWith(plan, received, taken)
       }
       if (packet.qos === 2 && messageId !== undefined)
         exactlyOnce.receive({ peer, isClean: entry.isClean }, packet, takeIt, done)
@@ -181,7 +211,9 @@ export const brokerHooks = (options: HooksOptions): AedesOptions => {
       const held = subscriptionsOf(client)
       const isFull =
         held[subscription.topic] === undefined && Object.keys(held).length >= limits.subscriptionsMax
-      if (!isFull && maySubscribe(connections.of(client), subscription.topic)) return done(null, subscription)
+      const mayKeep = client.clean || sessions.kept.of(client.id) !== undefined || sessions.kept.mayBegin()
+      if (!isFull && mayKeep && maySubscribe(connections.of(client), subscription.topic))
+        return done(null, subscription)
       counters.refusedSubscribes += 1
       done(null, null) // SUBACK 0x80
     },

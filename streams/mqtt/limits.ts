@@ -3,6 +3,7 @@
 import { TOPIC_LEVELS_MAX } from '../../schemas/topics.ts'
 import { ADMISSION_LIMITS, type AdmissionLimits } from './admission.ts'
 import { LANE_LIMITS, type LaneLimits } from './scheduler.ts'
+import { SESSION_LIMITS, type SessionLimits } from './session.ts'
 
 export interface BrokerLimits {
   readonly connectionsMax: number
@@ -12,8 +13,9 @@ export interface BrokerLimits {
   readonly unauthenticatedMsMax: number
   /** For one client. */
   readonly subscriptionsMax: number
-  /** Client ids whose session is kept while they are away. */
-  readonly keptSessionsMax: number
+  /** Names in a store's keys are made of them, and LMDB's keys end at 1,978 bytes. */
+  readonly clientIdBytesMax: number
+  readonly sessions: SessionLimits
   readonly admission: AdmissionLimits
   readonly lanes: LaneLimits
 }
@@ -24,7 +26,8 @@ export const BROKER_LIMITS: BrokerLimits = {
   topicLevelsMax: TOPIC_LEVELS_MAX,
   unauthenticatedMsMax: 10_000,
   subscriptionsMax: 100,
-  keptSessionsMax: 1_000,
+  clientIdBytesMax: 1_024,
+  sessions: SESSION_LIMITS,
   admission: ADMISSION_LIMITS,
   lanes: LANE_LIMITS,
 }

@@ -3,7 +3,7 @@
 import type { Socket } from 'node:net'
 import type { Aedes } from 'aedes'
 import { reasonOf } from '../run/fault.ts'
-import { type AedesClient, consumeOnly, startAedes } from './aedes.ts'
+import { type AedesClient, beforeRouting, consumeOnly, startAedes } from './aedes.ts'
 import type { BrokerState, PeerCertificate, RefusalCode } from './broker.ts'
 import { type Connections, openConnections } from './connections.ts'
 import type { BrokerOptions } from './embedded.ts'
@@ -11,15 +11,16 @@ import { brokerHooks, type Counters, subscriptionGate } from './hooks.ts'
 import type { BrokerLimits } from './limits.ts'
 import { type OpenListener, openListener } from './listener.ts'
 import { offenders } from './offenders.ts'
+import { type OpenPersistence, openPersistence } from './persistence.ts'
 import { qos2 } from './qos2.ts'
 import { connectionReason } from './reasons.ts'
-import { boundedPersistence } from './session.ts'
 
 export interface Running {
   readonly connections: Connections
   readonly listeners: readonly OpenListener[]
   readonly aedes: () => Aedes | undefined
   readonly counters: Counters
+  readonly sessions: OpenPersistence
   heldOff(): number
   duplicates(): number
   stop(): void
@@ -31,44 +32,46 @@ export interface RunHandlers {
 }
 
 export const runBroker = (
-  { listeners, rules, clock, random }: BrokerOptions,
+  { listeners, rules, clock, random, memory }: BrokerOptions,
   limits: BrokerLimits,
   { emit, fail }: RunHandlers,
 ): Running => {
   const counters: Counters = { received: 0, held: 0, refusedPublishes: 0, refusedSubscribes: 0, dropped: 0 }
   const exactlyOnce = qos2(rules)
   const offending = offenders(clock)
-  const connections = openConnections({
-    clock,
-    random,
-    limits,
-    emit,
-    left: ({ peer, isClean }) => {
-      if (peer !== undefined) exactlyOnce.forget({ peer, isClean })
-    },
-  })
-  const hooks = brokerHooks({ rules, limits, connections, exactlyOnce, offending, counters, fail })
-  const maySubscribe = subscriptionGate(rules, limits)
-  const open: OpenListener[] = []
-  let aedes: Aedes | undefined
-  let isStopped = false
-
-  const persistence = boundedPersistence({
+  const sessions = openPersistence({
     qos2: exactlyOnce,
+    limits: limits.sessions,
+    subscriptionsMax: limits.subscriptionsMax,
+    memory,
     ownerOf: client => {
       const entry = connections.of(client)
       return entry?.peer === undefined ? undefined : { peer: entry.peer, isClean: entry.isClean }
     },
     acknowledged: (client, messageId) => connections.of(client)?.downlink.acknowledged(messageId) === true,
     maySubscribe: (client, filter) => maySubscribe(connections.of(client), filter),
-    dropped: count => {
-      counters.dropped += count
-    },
     cut: (client, thrown) => {
       const entry = connections.of(client)
       if (entry !== undefined) connections.cut(entry, reasonOf(thrown))
     },
+    fail,
   })
+  const connections: Connections = openConnections({
+    clock,
+    random,
+    limits,
+    emit,
+    left: ({ client, peer, isClean }) => {
+      if (peer !== undefined) exactlyOnce.forget({ peer, isClean })
+      sessions.left(client)
+    },
+  })
+  const maySubscribe = subscriptionGate(rules, limits)
+  const open: OpenListener[] = []
+  let aedes: Aedes | undefined
+  let isStopped = false
+
+  const hooks = brokerHooks({ rules, limits, connections, exactlyOnce, sessions, offending, counters, fail })
 
   const started = (broker: Aedes) => {
     if (isStopped) {
@@ -76,6 +79,8 @@ export const runBroker = (
       return
     }
     aedes = broker
+    sessions.restore()
+    beforeRouting(broker, sessions.numbered)
     if (rules.routing === 'consume') consumeOnly(broker)
     const failed = (client: AedesClient, thrown: Error) => {
       const entry = connections.of(client)
@@ -98,13 +103,14 @@ export const runBroker = (
     }
     for (const listener of listeners) open.push(openListener(listener, clock, handlers, limits.admission))
   }
-  startAedes(hooks, persistence).then(started).catch(fail)
+  startAedes(hooks, sessions.persistence).then(started).catch(fail)
 
   return {
     connections,
     listeners: open,
     aedes: () => aedes,
     counters,
+    sessions,
     heldOff: offending.heldOff,
     duplicates: exactlyOnce.duplicates,
     stop: () => {

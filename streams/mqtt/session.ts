@@ -1,102 +1,81 @@
-// What the broker keeps in memory for clients: offline queues, retained messages, subscriptions; all of it bounded.
-// Replaces the parts of aedes' in-memory persistence that would grow without limit or forget what matters.
+// What a broker keeps for clients that are away, as a port: retained messages, subscriptions, queued messages.
+//
+//   durable   what `save` completed for is in the next `load`, whatever ends the process
+//   atomic    the changes of one `save` are there together, or not at all
+//   ordered   a later `save` of the same thing wins
 
-import type { AedesClient, Filter, PacketRef, Persistence } from './aedes.ts'
-import type { Qos2, Qos2Owner } from './qos2.ts'
+import type { Observable } from 'rxjs'
+import type { Qos } from '../../schemas/records.ts'
+
+export interface RetainedMessage {
+  readonly topic: string
+  readonly payload: Buffer
+  readonly qos: Qos
+}
+
+export interface KeptSession {
+  readonly clientId: string
+  readonly subscriptions: readonly { readonly topic: string; readonly qos: Qos }[]
+  /** Counts departures: of two sessions, the smaller has been absent for longer. */
+  readonly left: number
+}
+
+export interface QueuedMessage {
+  readonly clientId: string
+  /** Unique among all that are queued; larger came later. */
+  readonly sequence: number
+  readonly topic: string
+  readonly payload: Buffer
+  readonly qos: Qos
+  /** The packet id that it was sent with. Stored for QoS 2 only: the id is what tells a repetition. */
+  readonly messageId: number | undefined
+  /** PUBREC came: only the PUBREL is owed, the payload is gone. */
+  readonly isReleased: boolean
+}
+
+/** Without its object, what the key names is removed. */
+export type MemoryChange =
+  | { readonly kind: 'retained'; readonly topic: string; readonly message: RetainedMessage | undefined }
+  | { readonly kind: 'session'; readonly clientId: string; readonly session: KeptSession | undefined }
+  | { readonly kind: 'queued'; readonly sequence: number; readonly message: QueuedMessage | undefined }
+
+export interface Remembered {
+  readonly retained: readonly RetainedMessage[]
+  readonly sessions: readonly KeptSession[]
+  /** In the order of `sequence`. */
+  readonly queued: readonly QueuedMessage[]
+}
+
+export interface SessionMemory {
+  /** Asked once, before the first client is let in. */
+  load(): Remembered
+  /** Completes once durable. Errors leave nothing written. */
+  save(changes: readonly MemoryChange[]): Observable<void>
+}
 
 export interface SessionLimits {
+  /** Sessions that are kept, from their first subscription on. The longest absent goes for a new one. */
+  readonly sessionsMax: number
   /** QoS 1 and 2 messages that wait for one client, connected or not, that keeps its session. */
-  readonly offlineMessagesMax: number
+  readonly queuedMessagesMax: number
+  /** Topics and payloads, of one session. */
+  readonly queuedBytesMax: number
+  /** Of all sessions together: they are held in memory. */
+  readonly queuedBytesTotalMax: number
   readonly retainedMessagesMax: number
+  /** Topics and payloads. */
   readonly retainedBytesMax: number
 }
 
+/** A gateway of 512 MB can hold all of it at once beside the rest. */
 export const SESSION_LIMITS: SessionLimits = {
-  offlineMessagesMax: 1_000,
+  sessionsMax: 1_000,
+  queuedMessagesMax: 1_000,
+  queuedBytesMax: 4 * 1_024 * 1_024,
+  queuedBytesTotalMax: 32 * 1_024 * 1_024,
   retainedMessagesMax: 10_000,
   retainedBytesMax: 16 * 1_024 * 1_024,
 }
 
-export interface SessionHooks {
-  readonly qos2: Qos2
-  readonly ownerOf: (client: AedesClient) => Qos2Owner | undefined
-  /** True: the id belonged to a message of ours. */
-  readonly acknowledged: (client: AedesClient, messageId: number) => boolean
-  readonly maySubscribe: (client: AedesClient, filter: string) => boolean
-  readonly dropped: (count: number) => void
-  /** Closes the connection: what was asked cannot be answered. */
-  readonly cut: (client: AedesClient, thrown: unknown) => void
-}
-
-const never = new Promise<never>(() => undefined)
-
-export const boundedPersistence = (hooks: SessionHooks, limits: SessionLimits = SESSION_LIMITS) => {
-  const { qos2, ownerOf } = hooks
-  /** Per client id: messages in aedes' queue. */
-  const queued = new Map<string, number>()
-  const retained = new Map<string, number>()
-  let retainedBytes = 0
-
-  return (inner: Persistence): Partial<Persistence> => ({
-    incomingGetPacket: async (client, packet) => {
-      const owner = ownerOf(client)
-      if (owner !== undefined && qos2.isHeld(owner, packet)) return packet
-      throw new Error('not held')
-    },
-    // `receive` holds it already.
-    incomingStorePacket: async () => undefined,
-    incomingDelPacket: async (client, packet) => {
-      const owner = ownerOf(client)
-      if (owner === undefined) return
-      try {
-        await qos2.release(owner, packet.messageId ?? 0)
-      } catch (thrown) {
-        hooks.cut(client, thrown)
-        await never // aedes would send PUBCOMP even on an error; PUBREL comes again over the next connection.
-      }
-    },
-    cleanIncoming: async () => undefined,
-
-    outgoingEnqueueCombi: async (subscriptions, packet) => {
-      const room = subscriptions.filter(
-        ({ clientId }) => (queued.get(clientId) ?? 0) < limits.offlineMessagesMax,
-      )
-      hooks.dropped(subscriptions.length - room.length)
-      for (const { clientId } of room) queued.set(clientId, (queued.get(clientId) ?? 0) + 1)
-      await inner.outgoingEnqueueCombi(room, packet)
-    },
-    outgoingClearMessageId: async (client: AedesClient, packet: PacketRef) => {
-      if (hooks.acknowledged(client, packet.messageId ?? 0)) return undefined
-      const waiting = queued.get(client.id)
-      // Also keeps aedes from making an entry for every client id that ever acknowledged something.
-      if (waiting === undefined) return undefined
-      const cleared = await inner.outgoingClearMessageId(client, packet)
-      if (cleared === undefined) return undefined
-      if (waiting > 1) queued.set(client.id, waiting - 1)
-      else queued.delete(client.id)
-      return cleared
-    },
-
-    storeRetained: async packet => {
-      const before = retained.get(packet.topic) ?? 0
-      const bytes = packet.payload.length
-      const isNew = !retained.has(packet.topic)
-      if (bytes === 0) retained.delete(packet.topic)
-      else if (
-        (isNew && retained.size >= limits.retainedMessagesMax) ||
-        retainedBytes - before + bytes > limits.retainedBytesMax
-      ) {
-        hooks.dropped(1)
-        return
-      } else retained.set(packet.topic, bytes)
-      retainedBytes += bytes - before
-      await inner.storeRetained(packet)
-    },
-    // aedes stores a SUBSCRIBE's refused filters together with those it granted.
-    addSubscriptions: async (client: AedesClient, filters: readonly Filter[]) =>
-      inner.addSubscriptions(
-        client,
-        filters.filter(({ topic }) => hooks.maySubscribe(client, topic)),
-      ),
-  })
-}
+export const bytesOf = ({ topic, payload }: Pick<RetainedMessage, 'topic' | 'payload'>): number =>
+  topic.length + payload.length
