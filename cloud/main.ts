@@ -2,7 +2,7 @@
 // runs in.
 
 import 'reflect-metadata'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command } from 'commander'
@@ -13,9 +13,11 @@ import { VERSION } from '../schemas/version.ts'
 import { verifyCloudLog } from '../streams/log/verify-cloud.ts'
 import { systemClock, systemRandom } from '../streams/run/clock.ts'
 import { fault, isFault, reasonOf } from '../streams/run/fault.ts'
+import { readIfThere } from '../streams/run/files.ts'
 import { claimFolder } from '../streams/run/folder.ts'
 import { openLogger } from '../streams/run/logger.ts'
 import { loadSettings } from '../streams/run/settings.ts'
+import { settingsHelp } from '../streams/run/settings-help.ts'
 import { openTelemetry } from '../streams/run/telemetry.ts'
 import { LOG_FOLDER, publicHost, runCloud } from './compose.ts'
 import { CONFIG_FILE, initCloud } from './pki/init.ts'
@@ -35,14 +37,15 @@ const random = systemRandom
 const settingsOf = ({ config, data }: Options): CloudSettings => {
   const named = config ?? process.env['CLOUD_CONFIG']
   const file = named ?? join(data ?? process.env['CLOUD_DATA'] ?? DEFAULT_DATA, CONFIG_FILE)
-  if (!existsSync(file))
+  const text = readIfThere(file)
+  if (text === undefined)
     throw fault('config_missing', {
       file,
       mend: named === undefined ? 'run "headgate-cloud init" first' : 'give --config another file',
     })
   const settings = loadSettings({
     file,
-    text: readFileSync(file, 'utf8'),
+    text,
     environment: process.env,
     prefix: 'CLOUD',
     schema: cloudSchema,
@@ -219,7 +222,10 @@ command
   .option('--data <folder>', `data folder (${DEFAULT_DATA}, or CLOUD_DATA)`)
   .option('--host <name...>', 'names or addresses by which gateways reach this machine')
   .action(init)
-withFolders(command.command('run')).description('run the cloud until SIGTERM').action(runProgram)
+withFolders(command.command('run'))
+  .description('run the cloud until SIGTERM')
+  .addHelpText('after', () => settingsHelp(cloudSchema, 'CLOUD'))
+  .action(runProgram)
 const gateway = command.command('gateway').description('the gateways of this cloud')
 withFolders(gateway.command('add'))
   .description('register one; prints a one-time token for it')

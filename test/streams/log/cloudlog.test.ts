@@ -182,7 +182,7 @@ test('a reader in another thread follows what it is told of', () =>
       const reader = openCloudReader({ folder: workerData.folder })
       const demand$ = new Subject()
       reader.replay({ class: 'data', after: 0, atHead: 'follow', demand$ }).subscribe(entry => parentPort.postMessage(entry.seq))
-      demand$.next(10)
+      demand$.next(1000)
       parentPort.on('message', head => { if (head === 0) reader.close().subscribe({ complete: () => process.exit(0) }); else reader.announce('data', head) })
     `
       writeFileSync(
@@ -204,6 +204,16 @@ test('a reader in another thread follows what it is told of', () =>
       worker.postMessage(last)
       await both
       assert.equal(seen, [1, 2, 3])
+      // Told twice within a turn, a reader must not look for the second commit in a snapshot from before it.
+      for (let i = 4; i <= 200; i++) {
+        const added = await firstValueFrom(log.append('data', [frame(i)], []))
+        worker.postMessage(added.last)
+      }
+      await saw(200)
+      assert.equal(
+        seen,
+        Array.from({ length: 200 }, (_, i) => i + 1),
+      )
       worker.postMessage(0)
       await new Promise(resolve => worker.on('exit', resolve))
     })
