@@ -7,16 +7,18 @@ import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import { fromEvent, lastValueFrom, merge, type Observable, ReplaySubject, take } from 'rxjs'
-import { type EdgeSettings, edgeSchema } from '../schemas/config.ts'
+import { type EdgeSettings, edgeSchema, streamsOf } from '../schemas/config.ts'
 import { type BootId, bootIdOf } from '../schemas/ids.ts'
 import { VERSION } from '../schemas/version.ts'
 import { openLmdb } from '../streams/log/lmdb.ts'
 import { verifyStreams } from '../streams/log/verify.ts'
 import { systemClock, systemRandom } from '../streams/run/clock.ts'
 import { fault, isFault, reasonOf } from '../streams/run/fault.ts'
+import { readIfThere } from '../streams/run/files.ts'
 import { claimFolder } from '../streams/run/folder.ts'
 import { openLogger } from '../streams/run/logger.ts'
 import { loadSettings } from '../streams/run/settings.ts'
+import { settingsHelp } from '../streams/run/settings-help.ts'
 import { openTelemetry } from '../streams/run/telemetry.ts'
 import { enrol } from './bootstrap/enrol.ts'
 import { loadIdentity } from './bootstrap/identity.ts'
@@ -50,9 +52,9 @@ const random = systemRandom
 const settingsOf = ({ config, data }: Options): EdgeSettings => {
   const named = config ?? process.env['EDGE_CONFIG']
   const file = named ?? DEFAULT_CONFIG
-  if (named !== undefined && !existsSync(file))
+  const text = readIfThere(file)
+  if (named !== undefined && text === undefined)
     throw fault('config_missing', { file, mend: 'give --config another file' })
-  const text = existsSync(file) ? readFileSync(file, 'utf8') : undefined
   const settings = loadSettings({
     file,
     text,
@@ -61,7 +63,17 @@ const settingsOf = ({ config, data }: Options): EdgeSettings => {
     schema: edgeSchema,
     reserved: ['EDGE_CONFIG'],
   })
+  requireStreams(file, settings)
   return data === undefined ? settings : { ...settings, data }
+}
+
+/** A route to nowhere would otherwise show only when its concern starts, again and again. */
+const requireStreams = (file: string, settings: EdgeSettings): void => {
+  const declared = new Set<string>(['none', ...streamsOf(settings, []).keys()])
+  const missing = settings.routes.find(({ stream }) => !declared.has(stream))?.stream
+  if (missing === undefined) return
+  const because = `"routes": no stream is named "${missing}": declare [streams.${missing}], or name another`
+  throw fault('config_invalid', { file, because })
 }
 
 const identityFolder = (settings: EdgeSettings): string => join(settings.data, 'identity')
@@ -187,7 +199,10 @@ withFolders(command.command('enroll'))
   .argument('<token>', 'from "headgate-cloud gateway add"; "-" reads it from standard input')
   .option('--force', 'replace an identity that is there')
   .action(enrolGateway)
-withFolders(command.command('run')).description('run the gateway until SIGTERM').action(runProgram)
+withFolders(command.command('run'))
+  .description('run the gateway until SIGTERM')
+  .addHelpText('after', () => settingsHelp(edgeSchema, 'EDGE'))
+  .action(runProgram)
 withFolders(command.command('status'))
   .description('how the running gateway is')
   .option('--json', 'as JSON')

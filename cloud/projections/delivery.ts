@@ -105,6 +105,10 @@ const applyEvent = (view: View<DeliveryValue>, event: CloudEvent, atMs: EpochMs)
     case 'forked': {
       const { parent, at, held } = event
       const value = epochOf(view, event.gateway, event, true)
+      // Said again by a cloud that restarted before the first frame.
+      if (value.forks.some(known => known.parent === parent && known.at === at)) return
+      // The cloud was put back to before the fork: what had been proven delivered by then is not here.
+      if (held < at) addRange(value.gaps, { first: held + 1, last: at })
       value.forks.push({ parent, at, held, atMs })
       if (value.forks.length > FORKS_KEPT_MAX) value.forks.shift()
       view.touch(keyOf(event.gateway, event.stream, event.epoch))

@@ -7,7 +7,7 @@ import { dirname } from 'node:path'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { catchError, concatMap, defer, from, map, throwError } from 'rxjs'
 import { fault, reasonOf } from '../run/fault.ts'
-import { commitFault, explainCommit, isDiskFull, requireLmdbFile } from './lmdbfile.ts'
+import { aboutFile, commitFault, explainCommit, requireLmdbFile } from './lmdbfile.ts'
 import type { Row, Scan, Store, Write } from './store.ts'
 
 /** Raised when the layout of any table changes; an older folder is migrated or refused, never guessed at. */
@@ -47,8 +47,10 @@ export const openLmdb = ({ file, tables, access = 'write', is32Bit = false }: Lm
     if (opened !== undefined) databases.set(name, opened)
     return opened
   }
-  if (!readonly) for (const name of [META, ...tables]) table(name)
-  checkFormat(file, table(META), readonly)
+  aboutFile(file, () => {
+    if (!readonly) for (const name of [META, ...tables]) table(name)
+    checkFormat(file, table(META), readonly)
+  })
 
   // lmdb-js keeps a read transaction until its next timer, and only the writer's own thread ends it with a commit: a
   // reader that is told twice in one turn would look for the second commit in a snapshot from before it.
@@ -79,8 +81,8 @@ export const openLmdb = ({ file, tables, access = 'write', is32Bit = false }: Lm
       defer(() => from(write(writes))).pipe(
         catchError(thrown => throwError(() => commitFault(file, thrown))),
       ),
-    read: (name, key) => fresh(name)?.get(key),
-    scan: (name, scan) => scanRows(fresh(name), scan),
+    read: (name, key) => aboutFile(file, () => fresh(name)?.get(key)),
+    scan: (name, scan) => aboutFile(file, () => scanRows(fresh(name), scan)),
     allocatedBytes: () => statSync(file).blocks * 512,
     tableBytes: name => {
       const pages = table(name)?.getStats() as TablePages | undefined
@@ -132,8 +134,8 @@ const requireWritable = (folder: string): void => {
 
 const openRoot = (file: string, access: 'write' | 'read', is32Bit: boolean): RootDatabase<Buffer, Buffer> => {
   requireLmdbFile(file)
-  try {
-    return open<Buffer, Buffer>({
+  return aboutFile(file, () =>
+    open<Buffer, Buffer>({
       path: file,
       noSubdir: true,
       // With overlapping sync a resolved put is visible, not durable.
@@ -145,11 +147,8 @@ const openRoot = (file: string, access: 'write' | 'read', is32Bit: boolean): Roo
       readOnly: access === 'read',
       encoding: 'binary',
       keyEncoding: 'binary',
-    })
-  } catch (thrown) {
-    if (isDiskFull(thrown)) throw fault('disk_full', { file }, thrown)
-    throw fault('log_unreadable', { file, because: reasonOf(thrown) }, thrown)
-  }
+    }),
+  )
 }
 
 const checkFormat = (file: string, meta: Database<Buffer, Buffer> | undefined, readonly: boolean): void => {

@@ -1,23 +1,78 @@
 // What every file of LMDB's needs around lmdb-js: a look before it is opened, and words for what it throws.
 
 import { closeSync, openSync, readSync, statSync } from 'node:fs'
-import { fault, reasonOf } from '../run/fault.ts'
+import { FrameError, type FrameHeader, readHeader } from '../../schemas/frame.ts'
+import { fault, isFault, reasonOf } from '../run/fault.ts'
 
 /** Of LMDB's first meta page; where exactly depends on the width of pointers. */
 const MAGIC = Buffer.from('dec0efbe', 'hex')
 const MAGIC_WITHIN_BYTES = 32
 
-/** lmdb 3.5.6 crashes the process on a file that is not its own. A file that is not there is fine. Errors: log_unreadable. */
+/**
+ * lmdb 3.5.6 crashes the process on a file that is not its own, and on one that was cut short. A file that is not
+ * there is fine, and so is an empty one. Errors: log_unreadable.
+ */
 export const requireLmdbFile = (file: string): void => {
-  if (statSync(file, { throwIfNoEntry: false }) === undefined) return
-  const head = Buffer.alloc(MAGIC_WITHIN_BYTES)
-  const handle = openSync(file, 'r')
+  const bytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0
+  if (bytes === 0) return
+  const because = whyUnusable(readStart(file), bytes)
+  if (because !== undefined) throw fault('log_unreadable', { file, because })
+}
+
+const readStart = (file: string): Buffer => {
   try {
-    const bytes = readSync(handle, head)
-    if (bytes > 0 && !head.includes(MAGIC))
-      throw fault('log_unreadable', { file, because: 'it is not an LMDB file' })
-  } finally {
-    closeSync(handle)
+    const handle = openSync(file, 'r')
+    try {
+      const start = Buffer.alloc(2 * PAGE_BYTES_LARGEST)
+      return start.subarray(0, readSync(handle, start))
+    } finally {
+      closeSync(handle)
+    }
+  } catch (thrown) {
+    throw fault('log_unreadable', { file, because: reasonOf(thrown) }, thrown)
+  }
+}
+
+const PAGE_BYTES_LEAST = 4_096
+const PAGE_BYTES_LARGEST = 65_536
+/** Of a meta page with pointers of 64 bits: what LMDB calls psize, the roots of both trees, the transaction. */
+const META = { pageBytes: 48, freeRoot: 88, mainRoot: 136, transaction: 152, end: 160 } as const
+const NO_PAGE = 2n ** 64n - 1n
+
+const whyUnusable = (start: Buffer, fileBytes: number): string | undefined => {
+  if (!start.subarray(0, MAGIC_WITHIN_BYTES).includes(MAGIC)) return 'it is not an LMDB file'
+  if (fileBytes < 2 * PAGE_BYTES_LEAST) return `it was cut short: ${fileBytes} bytes`
+  const pageBytes = start.readUInt32LE(META.pageBytes)
+  const isKnown =
+    pageBytes >= PAGE_BYTES_LEAST && pageBytes <= PAGE_BYTES_LARGEST && (pageBytes & (pageBytes - 1)) === 0
+  if (!isKnown || start.length < pageBytes + META.end) return undefined // Pointers of 32 bits lie elsewhere.
+  const [one, other] = [start, start.subarray(pageBytes)]
+  const newest = other.readBigUInt64LE(META.transaction) > one.readBigUInt64LE(META.transaction) ? other : one
+  const pages = BigInt(Math.floor(fileBytes / pageBytes))
+  const missing = [META.freeRoot, META.mainRoot]
+    .map(at => newest.readBigUInt64LE(at))
+    .find(root => root !== NO_PAGE && root >= pages)
+  return missing === undefined ? undefined : `it was cut short: ${pages} pages, and page ${missing} is needed`
+}
+
+/** What LMDB throws at a damaged page is about the file. Errors: disk_full, log_unreadable. */
+export const aboutFile = <T>(file: string, read: () => T): T => {
+  try {
+    return read()
+  } catch (thrown) {
+    if (isFault(thrown)) throw thrown
+    if (isDiskFull(thrown)) throw fault('disk_full', { file }, thrown)
+    throw fault('log_unreadable', { file, because: reasonOf(thrown) }, thrown)
+  }
+}
+
+/** The header of a stored frame. Errors: log_unreadable. */
+export const storedHeader = (file: string, frame: Buffer): FrameHeader => {
+  try {
+    return readHeader(frame)
+  } catch (thrown) {
+    if (!(thrown instanceof FrameError)) throw thrown
+    throw fault('log_unreadable', { file, because: `a frame in it is damaged: ${thrown.message}` }, thrown)
   }
 }
 

@@ -1,9 +1,10 @@
 // Turns a bounded page reader into a demand-driven stream of frames and skips.
 
 import { Observable } from 'rxjs'
-import { readHeader, shortenSkip } from '../../schemas/frame.ts'
+import { shortenSkip } from '../../schemas/frame.ts'
 import type { Offset } from '../../schemas/ids.ts'
 import { fault } from '../run/fault.ts'
+import { storedHeader } from './lmdbfile.ts'
 import type { Entry, Replay } from './log.ts'
 import { keyNumber, numberKey, type Row, type Scan } from './store.ts'
 
@@ -48,14 +49,14 @@ export const replayPages = (
       const rows = scan({ from: numberKey(cursor + 1), limit, bytesMax: PAGE_BYTES_MAX })
       const [first] = rows
       if (first !== undefined && keyNumber(first[0]) === cursor + 1)
-        return rows.map(([, bytes]) => ({ header: readHeader(bytes), bytes }))
+        return rows.map(([, bytes]) => ({ header: storedHeader(file, bytes), bytes }))
       // The next offset is inside an entry that starts earlier: a skip grew over the place where we were.
       const [before] = scan({ from: numberKey(cursor + 1), limit: 1, reverse: true })
       if (before === undefined) throw gap(first === undefined ? 'nothing' : keyNumber(first[0]))
-      const header = readHeader(before[1])
+      const header = storedHeader(file, before[1])
       if (header.kind !== 'skip' || header.last <= cursor) throw gap(header.first)
       const bytes = shortenSkip(before[1], (cursor + 1) as Offset)
-      return [{ header: readHeader(bytes), bytes }]
+      return [{ header: storedHeader(file, bytes), bytes }]
     }
 
     const gap = (found: number | string): Error => fault('log_gap', { file, expected: cursor + 1, found })

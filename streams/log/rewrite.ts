@@ -12,6 +12,7 @@ import {
 } from '../../schemas/frame.ts'
 import type { Chain, Epoch, Offset, StreamName } from '../../schemas/ids.ts'
 import { fault } from '../run/fault.ts'
+import { storedHeader } from './lmdbfile.ts'
 import type { Entry, Position } from './log.ts'
 import type { StreamMeta } from './meta.ts'
 import { numberKey, type Row, type Scan, type Write } from './store.ts'
@@ -47,9 +48,9 @@ export interface Rewrite {
   readonly chain?: Chain
 }
 
-export const entriesFrom = ({ scan }: Frames, from: Offset): Entry[] =>
+export const entriesFrom = ({ scan, file }: Frames, from: Offset): Entry[] =>
   scan({ from: numberKey(from), limit: FRAMES_PER_STEP, bytesMax: STEP_BYTES_MAX }).map(([, bytes]) => ({
-    header: readHeader(bytes),
+    header: storedHeader(file, bytes),
     bytes,
   }))
 

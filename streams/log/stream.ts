@@ -13,6 +13,7 @@ import { type Clock, type Random, stampOf } from '../run/clock.ts'
 import { fault } from '../run/fault.ts'
 import type { Committer, Job } from './commit.ts'
 import { cut } from './cut.ts'
+import { storedHeader } from './lmdbfile.ts'
 import type { ChainAt, Patience, Position, Range, StreamLog, StreamState } from './log.ts'
 import { encodeMeta, framesTable, readMeta, STREAMS_TABLE, type StreamMeta } from './meta.ts'
 import { replayPages } from './replay.ts'
@@ -211,7 +212,7 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
     if (offset > durable.head) return { kind: 'beyond' }
     const [row] = store.scan(table, { from: numberKey(offset), limit: 1, reverse: true })
     if (row === undefined) return { kind: 'gone' }
-    const header = readHeader(row[1])
+    const header = storedHeader(store.file, row[1])
     if (header.last === offset) return { kind: 'known', chain: header.chain }
     return { kind: header.kind === 'skip' ? 'gone' : 'inside' }
   }
@@ -273,6 +274,6 @@ const openCursor = ({ name, store, random }: StreamOptions): Cursor => {
   }
   if (last === undefined)
     return { meta, described, tail, head: meta.trimmed.offset, chain: meta.trimmed.chain, rewritten: false }
-  const header = readHeader(last[1])
+  const header = storedHeader(store.file, last[1])
   return { meta, described, tail, head: header.last, chain: header.chain, rewritten: false }
 }

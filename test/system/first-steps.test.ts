@@ -87,8 +87,8 @@ test('mosquitto_sub on the north side gets what devices publish, under the chann
     assert.is(known?.token, undefined)
 
     const subscriber = start({
-      command: 'mosquitto_sub',
-      args: ['-h', '127.0.0.1', '-p', String(installation.northPort), '-q', '1', '-d', '-F', '%t %p', '-t', `channels/${known?.dataChannel}/messages/#`],
+      command: 'stdbuf',
+      args: ['-oL', 'mosquitto_sub', '-h', '127.0.0.1', '-p', String(installation.northPort), '-q', '1', '-d', '-F', '%t %p', '-t', `channels/${known?.dataChannel}/messages/#`],
     })
     try {
       await subscriber.saying(/received SUBACK/)
@@ -111,7 +111,7 @@ test('both programs say what they can do, and what is missing when they were not
   }
   const cloud = await node([CLOUD, 'run', '--data', '/nonexistent/headgate'])
   assert.is(cloud.code, 1)
-  assert.match(cloud.err, /no configuration at \/nonexistent\/headgate\/cloud\.toml: run "headgate-cloud init" first/)
+  assert.match(cloud.err, /no configuration at \/nonexistent\/headgate\/headgate-cloud\.toml: run "headgate-cloud init" first/)
 })
 
 test.run()

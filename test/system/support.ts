@@ -14,10 +14,16 @@ export const EDGE = join(PROJECT, 'dist/edge/main.js')
 /** The edge's own samples every hour: a test then knows every record. */
 export const QUIET = { EDGE_METRICS_INTERVAL_MS: '3600000' }
 
+/** Of each program, when a test failed. */
+const TOLD_LENGTH_MAX = 3_000
+
 export const withInstallation = async (use: (installation: Installation) => Promise<void>): Promise<void> => {
   const installation = await install()
   try {
     await use(installation)
+  } catch (thrown) {
+    for (const { pid, said } of installation.started) process.stdout.write(`--- ${pid} said:\n${said().slice(-TOLD_LENGTH_MAX)}\n`)
+    throw thrown
   } finally {
     await installation.close()
   }
