@@ -59,6 +59,7 @@ export const drain: Scenario = {
         acceptP99Ms: rounded(percentile(produced.latenciesMs, 0.99)),
         drainPerSecond: drained.perSecond,
         drainMs: Math.round(drained.elapsedMs),
+        restoreToLastMs: Math.round(drained.firstMs + drained.elapsedMs),
         firstAfterRestoreMs: Math.round(drained.firstMs),
         viewsCaughtUpMs: Math.round(viewsMs),
         lost: audited.lost,

@@ -9,6 +9,7 @@ import { Command } from 'commander'
 import { fromEvent, lastValueFrom, merge, type Observable, ReplaySubject, take } from 'rxjs'
 import { type CloudSettings, cloudSchema } from '../schemas/config.ts'
 import { formatToken } from '../schemas/enrolment.ts'
+import type { GatewayId } from '../schemas/ids.ts'
 import { VERSION } from '../schemas/version.ts'
 import { verifyCloudLog } from '../streams/log/verify-cloud.ts'
 import { systemClock, systemRandom } from '../streams/run/clock.ts'
@@ -66,9 +67,15 @@ const init = async ({ data, host = [] }: { data?: string; host?: string[] }): Pr
   }[made.kind]
   say(`${what} in ${folder}`)
   say(`CA fingerprint ${made.fingerprint}`)
-  say(`Names ${[...made.names.dns, ...made.names.ips].join(', ')}`)
-  say(`Configuration ${made.configuration.file} (${made.configuration.kind})`)
-  say('Next: headgate-cloud run, then headgate-cloud gateway add NAME')
+  const names = [...made.names.dns, ...made.names.ips]
+  say(`Names ${names.join(', ')}`)
+  const { file, kind } = made.configuration
+  say(`Configuration ${file} (${kind})`)
+  // A file that a person has changed is theirs: what the listeners and tokens go by has to be changed there.
+  if (kind === 'kept')
+    say(`It was changed by hand and is left alone. See that it says: hosts = ${JSON.stringify(names)}`)
+  const where = data === undefined ? '' : ` --data ${data}`
+  say(`Next: headgate-cloud run${where}, then headgate-cloud gateway add NAME${where}`)
 }
 
 const runProgram = async (options: Options): Promise<void> => {
@@ -128,9 +135,25 @@ const withRegistry = async (
   }
 }
 
+const printToken = async (registry: Registry, settings: CloudSettings, id: GatewayId): Promise<void> => {
+  const pki = openPki(join(settings.data, 'pki'), { clock, random })
+  const { secret, expiresAtMs } = await lastValueFrom(registry.issueToken(id))
+  const address = `${publicHost(settings.hosts)}:${settings.enrolment.port}`
+  const until = new Date(expiresAtMs).toISOString()
+  process.stderr.write(`Gateway ${id}. On it, until ${until}: headgate-edge enroll TOKEN\n`)
+  say(formatToken({ address, ca: pki.ca.fingerprint, gateway: id, secret }))
+}
+
+/** In the place of one that was lost or used. */
+const newToken = (idOrName: string, options: Options): Promise<void> =>
+  withRegistry(options, (registry, settings) => {
+    const gateway = registry.find(idOrName)
+    if (gateway === undefined) throw fault('gateway_unknown', { gateway: idOrName })
+    return printToken(registry, settings, gateway.id)
+  })
+
 const addGateway = (name: string, options: Options & { label?: string[] }): Promise<void> =>
   withRegistry(options, async (registry, settings) => {
-    const pki = openPki(join(settings.data, 'pki'), { clock, random })
     const labels = Object.fromEntries(
       (options.label ?? []).map(pair => {
         const at = pair.indexOf('=')
@@ -138,12 +161,7 @@ const addGateway = (name: string, options: Options & { label?: string[] }): Prom
       }),
     )
     const gateway = await lastValueFrom(registry.add({ name, labels }))
-    const { secret, expiresAtMs } = await lastValueFrom(registry.issueToken(gateway.id))
-    const address = `${publicHost(settings.hosts)}:${settings.enrolment.port}`
-    process.stderr.write(
-      `Gateway ${gateway.id}. On it, until ${new Date(expiresAtMs).toISOString()}: headgate-edge enroll TOKEN\n`,
-    )
-    say(formatToken({ address, ca: pki.ca.fingerprint, gateway: gateway.id, secret }))
+    await printToken(registry, settings, gateway.id)
   })
 
 const listGateways = (options: Options & { json?: boolean }): Promise<void> =>
@@ -232,6 +250,10 @@ withFolders(gateway.command('add'))
   .argument('<name>')
   .option('--label <key=value...>', 'labels')
   .action(addGateway)
+withFolders(gateway.command('token'))
+  .description('a new one-time token, in the place of one that was lost or used')
+  .argument('<gateway>', 'id or name')
+  .action(newToken)
 withFolders(gateway.command('list'))
   .description('all of them')
   .option('--json', 'as JSON')
@@ -244,6 +266,9 @@ const log = command.command('log').description('the log of this cloud')
 withFolders(log.command('verify'))
   .description('read it from end to end and say what is wrong')
   .action(verifyLog)
+
+// Whoever reads our answers may stop early, as `head` does.
+process.stdout.on('error', () => process.exit(0))
 
 command.parseAsync().catch((thrown: unknown) => {
   // A coded fault is for a person; anything else is a defect, and its stack is what helps.

@@ -212,6 +212,9 @@ withFolders(log.command('verify'))
   .description('read it from end to end and say what is wrong')
   .action(verifyLog)
 
+// Whoever reads our answers may stop early, as `head` does.
+process.stdout.on('error', () => process.exit(0))
+
 command.parseAsync().catch((thrown: unknown) => {
   // A coded fault is for a person; anything else is a defect, and its stack is what helps.
   const text = isFault(thrown)

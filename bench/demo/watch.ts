@@ -93,7 +93,7 @@ Three things to try
        curl -s '${api}/gateways/${gateway}/latest?prefix=weather/seattle'
   2. Be a device:
        mosquitto_pub -p ${local} -q 1 -t kitchen/temperature -m '[{"bn":"kitchen/","n":"temperature","u":"Cel","v":21.5}]'
-       curl -s '${api}/gateways/${gateway}/latest?prefix=kitchen'
+       sleep 1; curl -s '${api}/gateways/${gateway}/latest?prefix=kitchen'
   3. Pull the plug, of the cloud (pid ${pids.cloud}) or of the gateway (pid ${pids.edge}); each starts again after ten seconds:
        kill -9 ${pids.cloud}
        curl -s '${api}/gateways/${gateway}/delivery'      # afterwards: received 1…N, 0 gaps

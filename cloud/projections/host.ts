@@ -6,7 +6,6 @@
 import {
   BehaviorSubject,
   defer,
-  EMPTY,
   filter,
   finalize,
   ignoreElements,
@@ -116,9 +115,12 @@ export const projectionsHost = (): ProjectionsHost => {
           map(message => message as FromProjections),
           tap(message => said$.next(message)),
           filter(message => message.kind === 'folded'),
-          mergeMap(({ keys, missed }): Observable<Notice> | Notice[] =>
-            missed === 0 && keys === 0 ? EMPTY : [{ kind: 'state', what: 'views', facts: { keys, missed } }],
-          ),
+          mergeMap(({ keys, missed }): Notice[] => [
+            ...(keys > 0 ? [{ kind: 'progress', what: 'views_changed', count: keys } as const] : []),
+            ...(missed > 0
+              ? [{ kind: 'limit', what: 'entries_gone_before_folded', count: missed } as const]
+              : []),
+          ]),
         )
         return merge(announced$, notices$)
       }),

@@ -52,6 +52,8 @@ export interface StreamControl {
   readonly log: StreamLog
   /** After each group commit. */
   settle(durable: boolean): void
+  /** For the first commit: an empty stream keeps its epoch over restarts as well. */
+  introduce(): Job | undefined
 }
 
 /** `committer` is asked at the first use, since it is made from the streams that it serves. */
@@ -250,7 +252,16 @@ export const openStream = (options: StreamOptions, committer: () => Committer): 
     drop,
     expiredThrough,
   }
-  return { log, settle }
+  const introduce = (): Job | undefined => {
+    if (durable.described) return undefined
+    const prepare = (): readonly Write[] => {
+      working = { ...working, described: true }
+      return [describe(working.meta)]
+    }
+    // On a full disk the first record brings it along.
+    return { prepare, reserved: limits.reserved, done: () => undefined, failed: () => undefined }
+  }
+  return { log, settle, introduce }
 }
 
 const openCursor = ({ name, store, random }: StreamOptions): Cursor => {

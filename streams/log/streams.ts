@@ -58,6 +58,8 @@ export const openStreams = (options: StreamsOptions): Observable<Streams> => {
     return groupCommit({ store, clock, ballast, reserveBytes, waitMsMax: sealWaitMsMax, settle }).subscribe({
       next: opened => {
         committer = opened
+        for (const job of controls.map(control => control.introduce()))
+          if (job !== undefined) opened.submit(job, 'wait')
         subscriber.next({ committer: opened, all: controls.map(control => control.log) })
       },
       error: thrown => subscriber.error(thrown),

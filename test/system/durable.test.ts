@@ -5,7 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { openRelay } from '../../bench/harness/relay.ts'
 import { connected, publish } from './raw.ts'
-import { QUIET, drained, linkIs, withInstallation } from './support.ts'
+import { drained, linkIs, QUIET, withInstallation } from './support.ts'
 import { type Call, durableAt, durableDescriptors, isWrite, traced } from './trace.ts'
 
 const MESSAGES = 20
@@ -18,7 +18,12 @@ const marker = (kind: string, n: number): string => `<${kind}-message-${String(n
 
 /** Packets of one kind that went to a device: type and flags in the first byte, alone in its buffer. */
 const packetsTo = (calls: readonly Call[], port: number, first: string): Call[] =>
-  calls.filter(call => isWrite(call) && call.on.startsWith(`TCP:[127.0.0.1:${port}->`) && call.text.includes(`iov_base="${first}", iov_len=1`))
+  calls.filter(
+    call =>
+      isWrite(call) &&
+      call.on.startsWith(`TCP:[127.0.0.1:${port}->`) &&
+      call.text.includes(`iov_base="${first}", iov_len=1`),
+  )
 
 test('PUBACK and PUBREC to a device, and the mark to a gateway, follow fdatasync', async () => {
   await withInstallation(async installation => {
@@ -54,27 +59,66 @@ test('PUBACK and PUBREC to a device, and the mark to a gateway, follow fdatasync
     const pubrecs = packetsTo(edgeCalls, gateway.localPort, 'P')
     const pubcomps = packetsTo(edgeCalls, gateway.localPort, 'p')
     assert.equal([pubacks.length, pubrecs.length, pubcomps.length], [MESSAGES, MESSAGES, MESSAGES])
-    const marks = cloudCalls.filter(call => isWrite(call) && call.on.startsWith(`TCP:[127.0.0.1:${installation.gatewaysPort}->`) && call.result >= MARK_BYTES_MIN)
+    const marks = cloudCalls.filter(
+      call =>
+        isWrite(call) &&
+        call.on.startsWith(`TCP:[127.0.0.1:${installation.gatewaysPort}->`) &&
+        call.result >= MARK_BYTES_MIN,
+    )
     assert.is(marks.length, 2 * MESSAGES, 'one mark for each message')
 
     const follows = (what: string, answer: Call | undefined, durable: number | string): void => {
       if (typeof durable === 'string') assert.unreachable(`${what}: ${durable}`)
-      else assert.ok(answer !== undefined && answer.began > durable, `${what}: line ${answer?.began}, durable at ${durable}`)
+      else
+        assert.ok(
+          answer !== undefined && answer.began > durable,
+          `${what}: line ${answer?.began}, durable at ${durable}`,
+        )
     }
     for (let n = 1; n <= MESSAGES; n++) {
       const before = pubacks[n - 2]?.ended ?? -1
-      follows(`PUBACK ${n}`, pubacks[n - 1], durableAt(edgeCalls, { file: EDGE_LOG, marker: marker('once', n), after: before, meta: edgeMeta }))
+      follows(
+        `PUBACK ${n}`,
+        pubacks[n - 1],
+        durableAt(edgeCalls, { file: EDGE_LOG, marker: marker('once', n), after: before, meta: edgeMeta }),
+      )
       const markBefore = marks[n - 2]?.ended ?? -1
-      follows(`mark ${n}`, marks[n - 1], durableAt(cloudCalls, { file: CLOUD_DATA_LOG, marker: marker('once', n), after: markBefore, meta: cloudMeta }))
+      follows(
+        `mark ${n}`,
+        marks[n - 1],
+        durableAt(cloudCalls, {
+          file: CLOUD_DATA_LOG,
+          marker: marker('once', n),
+          after: markBefore,
+          meta: cloudMeta,
+        }),
+      )
     }
     for (let n = 1; n <= MESSAGES; n++) {
       const before = pubcomps[n - 2]?.ended ?? pubacks.at(-1)?.ended ?? -1
-      follows(`PUBREC ${n}`, pubrecs[n - 1], durableAt(edgeCalls, { file: EDGE_LOG, marker: marker('exactly', n), after: before, meta: edgeMeta }))
+      follows(
+        `PUBREC ${n}`,
+        pubrecs[n - 1],
+        durableAt(edgeCalls, { file: EDGE_LOG, marker: marker('exactly', n), after: before, meta: edgeMeta }),
+      )
       const markBefore = marks[MESSAGES + n - 2]?.ended ?? -1
-      follows(`mark ${MESSAGES + n}`, marks[MESSAGES + n - 1], durableAt(cloudCalls, { file: CLOUD_DATA_LOG, marker: marker('exactly', n), after: markBefore, meta: cloudMeta }))
+      follows(
+        `mark ${MESSAGES + n}`,
+        marks[MESSAGES + n - 1],
+        durableAt(cloudCalls, {
+          file: CLOUD_DATA_LOG,
+          marker: marker('exactly', n),
+          after: markBefore,
+          meta: cloudMeta,
+        }),
+      )
       // PUBCOMP frees the id for another message: its removal has to be on disk by then, whatever page it is on.
       const recorded = pubrecs[n - 1]?.ended ?? 0
-      follows(`PUBCOMP ${n}`, pubcomps[n - 1], durableAt(edgeCalls, { file: EDGE_LOG, marker: '', after: recorded, meta: edgeMeta }))
+      follows(
+        `PUBCOMP ${n}`,
+        pubcomps[n - 1],
+        durableAt(edgeCalls, { file: EDGE_LOG, marker: '', after: recorded, meta: edgeMeta }),
+      )
     }
   })
 })
@@ -99,20 +143,33 @@ test('both ends of the uplink switch Nagle off on every connection, and so does 
       device.close()
       const [edgeCalls, cloudCalls] = [await traces[0].stop(), await traces[1].stop()]
 
-      const settings = (calls: readonly Call[]) => calls.filter(call => call.name === 'setsockopt' && call.text.includes('TCP_NODELAY'))
+      const settings = (calls: readonly Call[]) =>
+        calls.filter(call => call.name === 'setsockopt' && call.text.includes('TCP_NODELAY'))
       for (const call of [...settings(edgeCalls), ...settings(cloudCalls)]) {
         assert.match(call.text, /TCP_NODELAY, \[1\]/)
         assert.is(call.result, 0)
       }
-      const set = (calls: readonly Call[], where: string) => new Set(settings(calls).map(({ on }) => on).filter(on => on.includes(where))).size
-      assert.is(set(edgeCalls, `->127.0.0.1:${relay.port}]`) + set(edgeCalls, `:${relay.port}]]`), 2, 'the gateway, on each connection')
-      assert.is(set(cloudCalls, `[127.0.0.1:${installation.gatewaysPort}->`), 2, 'the cloud, on each connection')
+      const set = (calls: readonly Call[], where: string) =>
+        new Set(
+          settings(calls)
+            .map(({ on }) => on)
+            .filter(on => on.includes(where)),
+        ).size
+      assert.is(
+        set(edgeCalls, `->127.0.0.1:${relay.port}]`) + set(edgeCalls, `:${relay.port}]]`),
+        2,
+        'the gateway, on each connection',
+      )
+      assert.is(
+        set(cloudCalls, `[127.0.0.1:${installation.gatewaysPort}->`),
+        2,
+        'the cloud, on each connection',
+      )
       assert.is(set(edgeCalls, `[127.0.0.1:${gateway.localPort}->`), 1, 'the local broker')
     } finally {
       await relay.close()
     }
   })
 })
-
 
 test.run()

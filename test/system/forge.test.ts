@@ -3,21 +3,37 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { packWhole } from '../../schemas/bundle.ts'
-import { PROTOCOL_VERSION, encodeHello, encodeMark } from '../../schemas/hello.ts'
-import { type GatewayId, bootIdOf, chainSchema, gatewayId, offset, streamName } from '../../schemas/ids.ts'
-import { down, up } from '../../schemas/topics.ts'
 import { type Gateway, type Installation, until } from '../../bench/harness/installation.ts'
 import { start } from '../../bench/harness/process.ts'
+import { packWhole } from '../../schemas/bundle.ts'
+import { encodeHello, encodeMark, PROTOCOL_VERSION } from '../../schemas/hello.ts'
+import { bootIdOf, chainSchema, type GatewayId, gatewayId, offset, streamName } from '../../schemas/ids.ts'
+import { down, up } from '../../schemas/topics.ts'
 import { connected, openDevice, publish } from './raw.ts'
-import { CLOUD, QUIET, deliveryOf, drained, json, killed, linesOf, linkIs, node, stopped, verified, withInstallation } from './support.ts'
+import {
+  CLOUD,
+  deliveryOf,
+  drained,
+  json,
+  killed,
+  linesOf,
+  linkIs,
+  node,
+  QUIET,
+  stopped,
+  verified,
+  withInstallation,
+} from './support.ts'
 import { attempt, frameAt, pemsOf } from './uplink.ts'
 
 /** Everything that the cloud knows of a gateway and that nobody else may change. */
 const knownOf = async (installation: Installation, gateway: Gateway) => {
   const { streams, refused } = await deliveryOf(installation, gateway.id)
   const listed = await node([CLOUD, 'gateway', 'list', '--json', '--data', installation.cloudFolder])
-  const { events } = await json<{ events: { event: { kind: string; gateway?: string } }[] }>(installation, '/api/events?limit=1000')
+  const { events } = await json<{ events: { event: { kind: string; gateway?: string } }[] }>(
+    installation,
+    '/api/events?limit=1000',
+  )
   return {
     data: streams.filter(({ stream }) => stream === 'data'),
     refused,
@@ -27,18 +43,30 @@ const knownOf = async (installation: Installation, gateway: Gateway) => {
   }
 }
 
-const channelsOf = async (installation: Installation, id: string): Promise<{ dataChannel: string; controlChannel: string }> => {
+const channelsOf = async (
+  installation: Installation,
+  id: string,
+): Promise<{ dataChannel: string; controlChannel: string }> => {
   const listed = await node([CLOUD, 'gateway', 'list', '--json', '--data', installation.cloudFolder])
-  const found = (JSON.parse(listed.out) as { id: string; dataChannel: string; controlChannel: string }[]).find(each => each.id === id)
+  const found = (
+    JSON.parse(listed.out) as { id: string; dataChannel: string; controlChannel: string }[]
+  ).find(each => each.id === id)
   if (found === undefined) throw new Error(`no gateway ${id}`)
   return found
 }
 
 /** Every topic that the protocol has for a gateway. */
 const protocolTopics = (id: GatewayId): string[] => [
-  up.hello(id), up.session(id), up.gone(id),
+  up.hello(id),
+  up.session(id),
+  up.gone(id),
   ...['data', 'events', 'gateway'].map(stream => up.export(id, streamName(stream))),
-  down.mark(id), down.command(id), down.session(id), down.who(id), down.alive(id), down.whoAll(),
+  down.mark(id),
+  down.command(id),
+  down.session(id),
+  down.who(id),
+  down.alive(id),
+  down.whoAll(),
 ]
 
 test('a device that publishes every protocol topic name changes nothing but its own data', async () => {
@@ -56,10 +84,34 @@ test('a device that publishes every protocol topic name changes nothing but its 
       device.close()
       await drained(gateway, { head: 1 })
     }
-    await until('the views know both', async () => ((await deliveryOf(installation, 'other')).streams.some(({ last }) => last === 1) ? true : undefined))
-    const before = { own: await knownOf(installation, own), other: await knownOf(installation, other), status: await own.status() }
-    const channels = { own: await channelsOf(installation, 'own'), other: await channelsOf(installation, 'other') }
-    const listener = start({ command: 'stdbuf', args: ['-oL', 'mosquitto_sub', '-h', '127.0.0.1', '-p', String(installation.northPort), '-d', '-t', `channels/${channels.other.dataChannel}/#`, '-t', `channels/${channels.other.controlChannel}/#`] })
+    await until('the views know both', async () =>
+      (await deliveryOf(installation, 'other')).streams.some(({ last }) => last === 1) ? true : undefined,
+    )
+    const before = {
+      own: await knownOf(installation, own),
+      other: await knownOf(installation, other),
+      status: await own.status(),
+    }
+    const channels = {
+      own: await channelsOf(installation, 'own'),
+      other: await channelsOf(installation, 'other'),
+    }
+    const listener = start({
+      command: 'stdbuf',
+      args: [
+        '-oL',
+        'mosquitto_sub',
+        '-h',
+        '127.0.0.1',
+        '-p',
+        String(installation.northPort),
+        '-d',
+        '-t',
+        `channels/${channels.other.dataChannel}/#`,
+        '-t',
+        `channels/${channels.other.controlChannel}/#`,
+      ],
+    })
     try {
       await listener.saying(/received SUBACK/)
 
@@ -71,19 +123,41 @@ test('a device that publishes every protocol topic name changes nothing but its 
         encodeMark({ streams: [{ ...stream, ...far }], creditBytes: 0 }),
         packWhole([frameAt(stream, 2, 'forged')]),
         encodeHello({
-          protocol: PROTOCOL_VERSION, version: 'forged', connection: '0123456789abcdef', bootId: bootIdOf(Buffer.alloc(8)), clock: { wallMs: 0, quality: 'unknown' },
-          streams: [{ ...stream, origin: far, tail: offset(1_001), head: far.offset, mark: far, waitingBytes: 0 }],
+          protocol: PROTOCOL_VERSION,
+          version: 'forged',
+          connection: '0123456789abcdef',
+          bootId: bootIdOf(Buffer.alloc(8)),
+          clock: { wallMs: 0, quality: 'unknown' },
+          streams: [
+            { ...stream, origin: far, tail: offset(1_001), head: far.offset, mark: far, waitingBytes: 0 },
+          ],
         }),
       ]
       const ignored = [
         ...[own, other].flatMap(({ id }) => protocolTopics(gatewayId(id))),
-        'headgate', 'headgate/own', 'headgate/own/up/export', '$SYS/broker/uptime', '$SYS/own/new/clients', '$share/group/data', 'heartbeat/thief/agent',
+        'headgate',
+        'headgate/own',
+        'headgate/own/up/export',
+        '$SYS/broker/uptime',
+        '$SYS/own/new/clients',
+        '$share/group/data',
+        'heartbeat/thief/agent',
       ]
       const kept = [
-        ...Object.values(channels).flatMap(({ dataChannel, controlChannel }) => [`channels/${dataChannel}/messages/x`, `channels/${controlChannel}/messages/req`, `channels/${controlChannel}/messages/services/export/config`]),
-        '/headgate/other/up/hello', 'Headgate/other/up/hello', 'headgate-other/up/hello', 'command/x',
+        ...Object.values(channels).flatMap(({ dataChannel, controlChannel }) => [
+          `channels/${dataChannel}/messages/x`,
+          `channels/${controlChannel}/messages/req`,
+          `channels/${controlChannel}/messages/services/export/config`,
+        ]),
+        '/headgate/other/up/hello',
+        'Headgate/other/up/hello',
+        'headgate-other/up/hello',
+        'command/x',
       ]
-      const device = await connected(own.localPort, { clientId: 'forger', will: { topic: up.gone(gatewayId('other')), payload: '' } })
+      const device = await connected(own.localPort, {
+        clientId: 'forger',
+        will: { topic: up.gone(gatewayId('other')), payload: '' },
+      })
       let id = 0
       for (const topic of [...ignored, ...kept]) {
         for (const payload of payloads) {
@@ -107,11 +181,21 @@ test('a device that publishes every protocol topic name changes nothing but its 
         return known.own.data.some(({ last }) => last === head) ? known : undefined
       })
       assert.equal(after.other, before.other)
-      assert.equal([after.own.registry, after.own.events, after.own.refused], [before.own.registry, before.own.events, before.own.refused])
+      assert.equal(
+        [after.own.registry, after.own.events, after.own.refused],
+        [before.own.registry, before.own.events, before.own.refused],
+      )
       assert.is(after.own.data[0]?.summary, `received 1…${head}, 0 gaps`)
       assert.is(after.own.data[0]?.epoch, before.own.data[0]?.epoch)
       assert.equal([...new Set(after.own.records.slice(1).map(({ topic }) => topic))].sort(), kept.toSorted())
-      assert.equal((await own.status()).streams.map(({ name, epoch, head: end, marked }) => [name, epoch, end === marked]), before.status.streams.map(({ name, epoch }) => [name, epoch, true]))
+      assert.equal(
+        (await own.status()).streams.map(({ name, epoch, head: end, marked }) => [
+          name,
+          epoch,
+          end === marked,
+        ]),
+        before.status.streams.map(({ name, epoch }) => [name, epoch, true]),
+      )
       assert.not.match(listener.said(), /messages/, 'nothing on the channels of the other')
     } finally {
       await killed(listener)
@@ -133,23 +217,48 @@ test('a certificate opens its own topics only', async () => {
     await device.packet('puback')
     device.close()
     await drained(victim, { head: 1 })
-    await until('the view knows it', async () => ((await deliveryOf(installation, 'victim')).streams.some(({ last }) => last === 1) ? true : undefined))
+    await until('the view knows it', async () =>
+      (await deliveryOf(installation, 'victim')).streams.some(({ last }) => last === 1) ? true : undefined,
+    )
     const before = await knownOf(installation, victim)
 
     const { gatewaysPort } = installation
     const victimId = gatewayId('victim')
     // Under another's name, and with a will for it.
     assert.is(await attempt(gatewaysPort, 'victim', pemsOf(thief)).answer, 2)
-    assert.is(await attempt(gatewaysPort, 'thief', pemsOf(thief), { will: { topic: up.gone(victimId), payload: Buffer.alloc(0), qos: 1, retain: false } }).answer, 5)
+    assert.is(
+      await attempt(gatewaysPort, 'thief', pemsOf(thief), {
+        will: { topic: up.gone(victimId), payload: Buffer.alloc(0), qos: 1, retain: false },
+      }).answer,
+      5,
+    )
 
     const listener = attempt(gatewaysPort, 'thief', pemsOf(thief))
     assert.is(await listener.answer, 0)
     const heard: string[] = []
     listener.client.on('message', topic => heard.push(topic))
-    const filters = ['#', '+/#', 'headgate/#', 'headgate/+/down/mark', down.everything(victimId), down.mark(victimId), 'headgate/all/#', 'headgate/all/down/+',
-      up.export(victimId, streamName('data')), 'channels/#', '$SYS/#', `$share/group/${down.mark(victimId)}`, 'headgate/thief/down/mark/#', 'headgate/thief/#', 'headgate/thief/+/mark']
+    const filters = [
+      '#',
+      '+/#',
+      'headgate/#',
+      'headgate/+/down/mark',
+      down.everything(victimId),
+      down.mark(victimId),
+      'headgate/all/#',
+      'headgate/all/down/+',
+      up.export(victimId, streamName('data')),
+      'channels/#',
+      '$SYS/#',
+      `$share/group/${down.mark(victimId)}`,
+      'headgate/thief/down/mark/#',
+      'headgate/thief/#',
+      'headgate/thief/+/mark',
+    ]
     for (const filter of filters) {
-      const granted = await listener.client.subscribeAsync(filter, { qos: 1 }).then(grants => grants[0]?.qos, () => 128)
+      const granted = await listener.client.subscribeAsync(filter, { qos: 1 }).then(
+        grants => grants[0]?.qos,
+        () => 128,
+      )
       assert.is(granted, 128, filter)
     }
     const mine = await listener.client.subscribeAsync(down.everything(gatewayId('thief')), { qos: 1 })
@@ -163,9 +272,15 @@ test('a certificate opens its own topics only', async () => {
       client.publish(topic, Buffer.from('x'), { qos: 1 }, () => undefined)
       await until(`${topic} is refused`, async () => (isClosed() ? true : undefined), 5_000)
     }
-    for (const topic of [up.hello(victimId), up.export(victimId, streamName('data')), down.mark(victimId)]) await refusedBy(thief, topic)
+    for (const topic of [up.hello(victimId), up.export(victimId, streamName('data')), down.mark(victimId)])
+      await refusedBy(thief, topic)
     assert.is(await attempt(gatewaysPort, 'thief', pemsOf(thief)).answer, 3, 'held off')
-    for (const topic of [down.whoAll(), down.who(gatewayId('helper')), `channels/${(await channelsOf(installation, 'victim')).dataChannel}/messages/x`]) await refusedBy(helper, topic)
+    for (const topic of [
+      down.whoAll(),
+      down.who(gatewayId('helper')),
+      `channels/${(await channelsOf(installation, 'victim')).dataChannel}/messages/x`,
+    ])
+      await refusedBy(helper, topic)
 
     await sleep(500)
     assert.equal(heard, [])
@@ -189,13 +304,17 @@ test('the north side takes nothing, and its listeners see channels only', async 
       probe.close()
       return true
     })
-    for (const topic of [`channels/${controlChannel}/messages/req`, `channels/${dataChannel}/messages/x`, up.hello(gatewayId('south'))]) {
+    for (const topic of [
+      `channels/${controlChannel}/messages/req`,
+      `channels/${dataChannel}/messages/x`,
+      up.hello(gatewayId('south')),
+    ]) {
       const program = await connected(installation.northPort, { clientId: `program-${topic.length}` })
       program.send(publish(topic, 1, 1, 'x'))
       await until('it is sent away', async () => (program.isClosed() ? true : undefined))
       assert.is(program.count('puback'), 0, topic)
     }
-    assert.equal((await linesOf(installation, 'south')), [])
+    assert.equal(await linesOf(installation, 'south'), [])
   })
 })
 

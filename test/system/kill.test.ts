@@ -6,8 +6,8 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { audit } from '../../bench/harness/audit.ts'
 import { produce, sequenceOf } from '../../bench/harness/generator.ts'
-import { QUIET, delivered, drained, killed, linkIs, rowsOf, verified, withInstallation } from './support.ts'
 import { openProducer } from './producer.ts'
+import { delivered, drained, killed, linkIs, QUIET, rowsOf, verified, withInstallation } from './support.ts'
 
 const RECORDS = 100_000
 const CONNECTIONS = 8
@@ -28,10 +28,15 @@ test('the cloud killed, 100,000 messages published, the edge killed: all are the
 
     const row = await delivered(installation, 'killed', RECORDS)
     assert.is(row.summary, `received 1…${RECORDS}, 0 gaps`)
-    assert.equal([row.records, row.gaps.count, row.repeated, row.skips.count, row.forks.length], [RECORDS, 0, 0, 0, 0])
+    assert.equal(
+      [row.records, row.gaps.count, row.repeated, row.skips.count, row.forks.length],
+      [RECORDS, 0, 0, 0, 0],
+    )
     assert.is((await rowsOf(installation, 'killed')).length, 1)
-    const audited = await audit(installation, 'killed', produced.acknowledged, line =>
-      ({ producer: Number(line.topic?.split('/')[1]), sequence: sequenceOf(line.payload) }))
+    const audited = await audit(installation, 'killed', produced.acknowledged, line => ({
+      producer: Number(line.topic?.split('/')[1]),
+      sequence: sequenceOf(line.payload),
+    }))
     assert.equal(audited, { records: RECORDS, lost: 0, duplicated: 0, disordered: 0 })
     await verified(installation, [gateway])
   })
@@ -56,13 +61,18 @@ test(`both ends killed at any moment while devices go on (SEED=${seed})`, async 
     const gateway = await installation.enrol('stormy')
     await gateway.start(QUIET)
     const running = { cloud: installation.started.at(-2), edge: installation.started.at(-1) }
-    const producers = Array.from({ length: PRODUCERS }, (_, each) => openProducer({
-      port: gateway.localPort,
-      name: `device-${each}`,
-      window: 200,
-      perBeat: 8,
-      message: sequence => ({ topic: `storm/${each}`, payload: Buffer.from(`[{"n":"count","v":${sequence}}]`) }),
-    }))
+    const producers = Array.from({ length: PRODUCERS }, (_, each) =>
+      openProducer({
+        port: gateway.localPort,
+        name: `device-${each}`,
+        window: 200,
+        perBeat: 8,
+        message: sequence => ({
+          topic: `storm/${each}`,
+          payload: Buffer.from(`[{"n":"count","v":${sequence}}]`),
+        }),
+      }),
+    )
 
     const plan: string[] = []
     for (let kill = 0; kill < KILLS; kill++) {
@@ -84,23 +94,37 @@ test(`both ends killed at any moment while devices go on (SEED=${seed})`, async 
     await Promise.all(producers.map(producer => producer.finish()))
 
     await linkIs(gateway, 'up', 60_000)
-    const head = await drained(gateway, { head: producers.reduce((sum, producer) => sum + producer.acknowledged(), 0), withinMs: 60_000 })
+    const head = await drained(gateway, {
+      head: producers.reduce((sum, producer) => sum + producer.acknowledged(), 0),
+      withinMs: 60_000,
+    })
     const row = await delivered(installation, 'stormy', head)
     assert.is(row.summary, `received 1…${head}, 0 gaps`)
     assert.equal([row.records, row.gaps.count, row.repeated, row.forks.length], [head, 0, 0, 0])
 
     const arrived = producers.map(() => new Map<number, number>())
-    const audited = await audit(installation, 'stormy', producers.map(producer => producer.acknowledged()), line => {
-      const producer = Number(line.topic?.split('/')[1])
-      const sequence = (line.payload as [{ v: number }])[0].v
-      arrived[producer]?.set(sequence, (arrived[producer]?.get(sequence) ?? 0) + 1)
-      return { producer, sequence }
-    })
-    console.log(`acknowledged ${producers.map(producer => producer.acknowledged()).join(', ')}; resent and stored twice ${audited.duplicated}`)
+    const audited = await audit(
+      installation,
+      'stormy',
+      producers.map(producer => producer.acknowledged()),
+      line => {
+        const producer = Number(line.topic?.split('/')[1])
+        const sequence = (line.payload as [{ v: number }])[0].v
+        arrived[producer]?.set(sequence, (arrived[producer]?.get(sequence) ?? 0) + 1)
+        return { producer, sequence }
+      },
+    )
+    console.log(
+      `acknowledged ${producers.map(producer => producer.acknowledged()).join(', ')}; resent and stored twice ${audited.duplicated}`,
+    )
     assert.equal([audited.lost, audited.disordered, audited.records], [0, 0, head])
     for (const [each, producer] of producers.entries()) {
       const twice = [...(arrived[each] ?? [])].filter(([, times]) => times > 1).map(([sequence]) => sequence)
-      assert.equal(twice.filter(sequence => !producer.atRisk.has(sequence)), [], 'only what was open at a kill may be there twice')
+      assert.equal(
+        twice.filter(sequence => !producer.atRisk.has(sequence)),
+        [],
+        'only what was open at a kill may be there twice',
+      )
     }
     await verified(installation, [gateway])
   })

@@ -35,38 +35,44 @@ export const openProducer = ({ port, name, window, perBeat, message }: ProducerO
   let finishing = false
 
   /** Resolves when the connection is gone, or all is done. */
-  const serve = (socket: Socket): Promise<void> => new Promise(resolve => {
-    let rest: Buffer = Buffer.alloc(0)
-    sent = acked
-    const send = (): void => {
-      const packets: Buffer[] = []
-      for (let left = perBeat; left > 0 && sent - acked < window && (!finishing || sent < everSent); left--) {
-        const { topic, payload } = message(sent)
-        packets.push(publishPacket(topic, payload, (sent % IDS) + 1, 1, sent < everSent))
-        sent += 1
-        everSent = Math.max(everSent, sent)
+  const serve = (socket: Socket): Promise<void> =>
+    new Promise(resolve => {
+      let rest: Buffer = Buffer.alloc(0)
+      sent = acked
+      const send = (): void => {
+        const packets: Buffer[] = []
+        for (
+          let left = perBeat;
+          left > 0 && sent - acked < window && (!finishing || sent < everSent);
+          left--
+        ) {
+          const { topic, payload } = message(sent)
+          packets.push(publishPacket(topic, payload, (sent % IDS) + 1, 1, sent < everSent))
+          sent += 1
+          everSent = Math.max(everSent, sent)
+        }
+        if (packets.length > 0) socket.write(Buffer.concat(packets))
+        if (finishing && acked === everSent) socket.end()
       }
-      if (packets.length > 0) socket.write(Buffer.concat(packets))
-      if (finishing && acked === everSent) socket.end()
-    }
-    const beat = setInterval(send, BEAT_MS)
-    socket.on('data', (chunk: Buffer) => {
-      const bytes = Buffer.concat([rest, chunk])
-      let at = 0
-      for (; at + 4 <= bytes.length; at += 4) {
-        const id = bytes.readUInt16BE(at + 2)
-        if (bytes[at] !== 0x40 || id !== (acked % IDS) + 1) throw new Error(`${name}: packet ${bytes[at]} ${id}, PUBACK ${(acked % IDS) + 1} is due`)
-        acked += 1
-      }
-      rest = bytes.subarray(at)
+      const beat = setInterval(send, BEAT_MS)
+      socket.on('data', (chunk: Buffer) => {
+        const bytes = Buffer.concat([rest, chunk])
+        let at = 0
+        for (; at + 4 <= bytes.length; at += 4) {
+          const id = bytes.readUInt16BE(at + 2)
+          if (bytes[at] !== 0x40 || id !== (acked % IDS) + 1)
+            throw new Error(`${name}: packet ${bytes[at]} ${id}, PUBACK ${(acked % IDS) + 1} is due`)
+          acked += 1
+        }
+        rest = bytes.subarray(at)
+      })
+      socket.on('error', () => undefined)
+      socket.on('close', () => {
+        clearInterval(beat)
+        for (let open = acked; open < sent; open++) atRisk.add(open)
+        resolve()
+      })
     })
-    socket.on('error', () => undefined)
-    socket.on('close', () => {
-      clearInterval(beat)
-      for (let open = acked; open < sent; open++) atRisk.add(open)
-      resolve()
-    })
-  })
 
   const work = async (): Promise<void> => {
     while (!finishing || acked < everSent) {

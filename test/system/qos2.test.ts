@@ -3,7 +3,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { connected, publish } from './raw.ts'
-import { QUIET, drained, killed, linesOf, stopped, streamOf, verified, withInstallation } from './support.ts'
+import { drained, killed, linesOf, QUIET, stopped, streamOf, verified, withInstallation } from './support.ts'
 
 const payloadsOf = async (...[installation, gateway]: Parameters<typeof linesOf>): Promise<unknown[]> =>
   (await linesOf(installation, gateway)).map(({ payload }) => payload)
@@ -81,7 +81,12 @@ test('ids belong to their client, and a clean session forgets them', async () =>
     await installation.startCloud()
     const gateway = await installation.enrol('apart')
     const edge = await gateway.start(QUIET)
-    const publishOnce = async (clientId: string, clean: boolean, payload: string, dup = false): Promise<void> => {
+    const publishOnce = async (
+      clientId: string,
+      clean: boolean,
+      payload: string,
+      dup = false,
+    ): Promise<void> => {
       const device = await connected(gateway.localPort, { clientId, clean })
       device.send(publish('plant/valve', 2, 5, payload, dup))
       await device.packet('pubrec')

@@ -1,8 +1,8 @@
 // A device made of packets: it says exactly what a test wants, and remembers every answer.
 
 import { EventEmitter } from 'node:events'
-import { type Socket, connect } from 'node:net'
-import { type Packet, generate, parser } from 'mqtt-packet'
+import { connect, type Socket } from 'node:net'
+import { generate, type Packet, parser } from 'mqtt-packet'
 import { until } from '../../bench/harness/installation.ts'
 
 export interface Device {
@@ -30,12 +30,23 @@ export const openDevice = (port: number, { clientId, clean = true, will }: Devic
   if (parsing instanceof EventEmitter) parsing.on('packet', packet => received.push(packet))
   socket.on('data', chunk => parsing.parse(chunk))
   socket.on('error', () => undefined)
-  socket.on('close', () => { closed = true })
+  socket.on('close', () => {
+    closed = true
+  })
   const of = (cmd: Packet['cmd']) => received.filter(packet => packet.cmd === cmd)
-  const send: Device['send'] = (...packets) => { socket.write(Buffer.concat(packets.map(packet => generate(packet)))) }
+  const send: Device['send'] = (...packets) => {
+    socket.write(Buffer.concat(packets.map(packet => generate(packet))))
+  }
   send({
-    cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clientId, clean, keepalive: 0,
-    ...(will === undefined ? {} : { will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: false } }),
+    cmd: 'connect',
+    protocolId: 'MQTT',
+    protocolVersion: 4,
+    clientId,
+    clean,
+    keepalive: 0,
+    ...(will === undefined
+      ? {}
+      : { will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: false } }),
   })
   return {
     socket,
@@ -53,5 +64,11 @@ export const connected = async (port: number, options: DeviceOptions): Promise<D
   return device
 }
 
-export const publish = (topic: string, qos: 0 | 1 | 2, messageId: number, payload: string | Buffer = 'x', dup = false, retain = false): Packet =>
-  ({ cmd: 'publish', topic, payload, qos, dup, retain, ...(qos === 0 ? {} : { messageId }) })
+export const publish = (
+  topic: string,
+  qos: 0 | 1 | 2,
+  messageId: number,
+  payload: string | Buffer = 'x',
+  dup = false,
+  retain = false,
+): Packet => ({ cmd: 'publish', topic, payload, qos, dup, retain, ...(qos === 0 ? {} : { messageId }) })

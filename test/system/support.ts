@@ -4,9 +4,15 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import type { DeliveryRow, RefusedFrames } from '../../schemas/views.ts'
-import { type EdgeStatus, type Gateway, type Installation, install, until } from '../../bench/harness/installation.ts'
+import {
+  type EdgeStatus,
+  type Gateway,
+  type Installation,
+  install,
+  until,
+} from '../../bench/harness/installation.ts'
 import { PROJECT, type Started } from '../../bench/harness/process.ts'
+import type { DeliveryRow, RefusedFrames } from '../../schemas/views.ts'
 
 export const CLOUD = join(PROJECT, 'dist/cloud/main.js')
 export const EDGE = join(PROJECT, 'dist/edge/main.js')
@@ -22,7 +28,8 @@ export const withInstallation = async (use: (installation: Installation) => Prom
   try {
     await use(installation)
   } catch (thrown) {
-    for (const { pid, said } of installation.started) process.stdout.write(`--- ${pid} said:\n${said().slice(-TOLD_LENGTH_MAX)}\n`)
+    for (const { pid, said } of installation.started)
+      process.stdout.write(`--- ${pid} said:\n${said().slice(-TOLD_LENGTH_MAX)}\n`)
     throw thrown
   } finally {
     await installation.close()
@@ -42,13 +49,24 @@ export interface Ended {
 export const ending = async (
   command: string,
   args: readonly string[],
-  { env = {}, stdin = '', withinMs = 20_000 }: { env?: Readonly<Record<string, string>>; stdin?: string | Buffer; withinMs?: number } = {},
+  {
+    env = {},
+    stdin = '',
+    withinMs = 20_000,
+  }: { env?: Readonly<Record<string, string>>; stdin?: string | Buffer; withinMs?: number } = {},
 ): Promise<Ended> => {
-  const child = spawn(command, [...args], { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(command, [...args], {
+    env: { ...process.env, ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
   let out = ''
   let err = ''
-  child.stdout.on('data', chunk => { out += String(chunk) })
-  child.stderr.on('data', chunk => { err += String(chunk) })
+  child.stdout.on('data', chunk => {
+    out += String(chunk)
+  })
+  child.stderr.on('data', chunk => {
+    err += String(chunk)
+  })
   child.stdin.on('error', () => undefined)
   child.stdin.end(stdin)
   const limit = setTimeout(() => child.kill('SIGKILL'), withinMs)
@@ -89,18 +107,30 @@ export const deliveryOf = (installation: Installation, gateway: string): Promise
   json<Delivery>(installation, `/api/gateways/${gateway}/delivery`)
 
 /** The rows of one stream, oldest epoch first. */
-export const rowsOf = async (installation: Installation, gateway: string, stream = 'data'): Promise<Delivery['streams']> =>
+export const rowsOf = async (
+  installation: Installation,
+  gateway: string,
+  stream = 'data',
+): Promise<Delivery['streams']> =>
   (await deliveryOf(installation, gateway)).streams.filter(row => row.stream === stream)
 
 /** The stream's one row, once its log holds everything through `last` and the view has seen it. */
 export const delivered = (installation: Installation, gateway: string, last: number, withinMs = 30_000) =>
-  until(`the view of ${gateway} has seen ${last} records`, async () => {
-    const rows = await rowsOf(installation, gateway)
-    return rows.find(row => row.last >= last)
-  }, withinMs)
+  until(
+    `the view of ${gateway} has seen ${last} records`,
+    async () => {
+      const rows = await rowsOf(installation, gateway)
+      return rows.find(row => row.last >= last)
+    },
+    withinMs,
+  )
 
 export const linkIs = (gateway: Gateway, wanted: 'up' | 'down', withinMs = 20_000) =>
-  until(`the link is ${wanted}`, async () => ((await gateway.status()).link.startsWith(wanted) ? true : undefined), withinMs)
+  until(
+    `the link is ${wanted}`,
+    async () => ((await gateway.status()).link.startsWith(wanted) ? true : undefined),
+    withinMs,
+  )
 
 export const streamOf = (status: EdgeStatus, name = 'data'): EdgeStatus['streams'][number] => {
   const found = status.streams.find(stream => stream.name === name)
@@ -110,10 +140,14 @@ export const streamOf = (status: EdgeStatus, name = 'data'): EdgeStatus['streams
 
 /** Waits until nothing of `stream` waits for the cloud. */
 export const drained = (gateway: Gateway, { head = 1, stream = 'data', withinMs = 30_000 } = {}) =>
-  until(`${stream} is marked through ${head}`, async () => {
-    const { head: now, marked } = streamOf(await gateway.status(), stream)
-    return now >= head && marked === now ? now : undefined
-  }, withinMs)
+  until(
+    `${stream} is marked through ${head}`,
+    async () => {
+      const { head: now, marked } = streamOf(await gateway.status(), stream)
+      return now >= head && marked === now ? now : undefined
+    },
+    withinMs,
+  )
 
 export interface Line {
   readonly epoch?: string
@@ -125,10 +159,17 @@ export interface Line {
 }
 
 /** Everything that the cloud's log holds of a stream. For tests with few records. */
-export const linesOf = async (installation: Installation, gateway: string, stream = 'data'): Promise<Line[]> => {
+export const linesOf = async (
+  installation: Installation,
+  gateway: string,
+  stream = 'data',
+): Promise<Line[]> => {
   const response = await installation.api(`/api/records?gateway=${gateway}&stream=${stream}&limit=1000000`)
   if (!response.ok) throw new Error(`records: ${response.status}`)
-  return (await response.text()).split('\n').filter(line => line !== '').map(line => JSON.parse(line) as Line)
+  return (await response.text())
+    .split('\n')
+    .filter(line => line !== '')
+    .map(line => JSON.parse(line) as Line)
 }
 
 /** Of both ends: exit code 0 and no problem. The programs may run. */
@@ -138,6 +179,7 @@ export const verified = async (installation: Installation, gateways: readonly Ga
     ...gateways.map(({ folder }) => node([EDGE, 'log', 'verify', '--data', folder])),
   ]
   for (const { code, out, err } of await Promise.all(checks)) {
-    if (code !== 0 || /[1-9]\d* problems/.test(out)) throw new Error(`log verify exited ${code}: ${out}${err}`)
+    if (code !== 0 || /[1-9]\d* problems/.test(out))
+      throw new Error(`log verify exited ${code}: ${out}${err}`)
   }
 }

@@ -3,7 +3,7 @@
 // A thread that strace watches stops before and after each call until strace has written it down. So if one call had
 // to end before another began, their lines are in that order.
 
-import { mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Started, start } from '../../bench/harness/process.ts'
@@ -37,7 +37,20 @@ export const traced = async (program: Started): Promise<Trace> => {
   const file = join(folder, 'calls')
   const watcher = start({
     command: 'strace',
-    args: ['-f', '-yy', '-s', String(SHOWN_BYTES), '-e', `trace=${CALLS}`, '-e', `inject=fdatasync:delay_enter=${SYNC_DELAY_US}`, '-o', file, '-p', String(program.pid)],
+    args: [
+      '-f',
+      '-yy',
+      '-s',
+      String(SHOWN_BYTES),
+      '-e',
+      `trace=${CALLS}`,
+      '-e',
+      `inject=fdatasync:delay_enter=${SYNC_DELAY_US}`,
+      '-o',
+      file,
+      '-p',
+      String(program.pid),
+    ],
   })
   await watcher.saying(/attached/)
   return {
@@ -78,18 +91,24 @@ const O_DSYNC = 0o10_000
 
 /** Descriptors of a process whose every write is durable when it returns. */
 export const durableDescriptors = (pid: number): Set<number> =>
-  new Set(readdirSync(`/proc/${pid}/fd`).map(Number).filter(fd => {
-    try {
-      if (!readlinkSync(`/proc/${pid}/fd/${fd}`).includes('.mdb')) return false
-      const [, flags = '0'] = /^flags:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8')) ?? []
-      return (Number.parseInt(flags, 8) & O_DSYNC) !== 0
-    } catch {
-      return false // Closed in between.
-    }
-  }))
+  new Set(
+    readdirSync(`/proc/${pid}/fd`)
+      .map(Number)
+      .filter(fd => {
+        try {
+          if (!readlinkSync(`/proc/${pid}/fd/${fd}`).includes('.mdb')) return false
+          const [, flags = '0'] =
+            /^flags:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8')) ?? []
+          return (Number.parseInt(flags, 8) & O_DSYNC) !== 0
+        } catch {
+          return false // Closed in between.
+        }
+      }),
+  )
 
 const WRITES = new Set(['pwrite64', 'pwritev', 'pwritev2', 'write', 'writev'])
-export const isWrite = ({ name }: Call): boolean => WRITES.has(name) || name === 'sendto' || name === 'sendmsg'
+export const isWrite = ({ name }: Call): boolean =>
+  WRITES.has(name) || name === 'sendto' || name === 'sendmsg'
 
 /**
  * Line at which a commit to `file` that holds `marker` was durable, or why it never was: its pages written, fdatasync
@@ -106,6 +125,15 @@ export const durableAt = (
   if (valid === undefined) return 'no page made the commit valid'
   const pages = own.filter(call => WRITES.has(call.name) && !meta.has(call.fd) && call.began < valid.began)
   const lastPage = Math.max(...pages.map(({ ended }) => ended))
-  const synced = own.find(call => call.name === 'fdatasync' && call.fd === page.fd && call.result === 0 && call.began > lastPage && call.ended < valid.began)
-  return synced === undefined ? 'no fdatasync between its pages and the page that makes them valid' : valid.ended
+  const synced = own.find(
+    call =>
+      call.name === 'fdatasync' &&
+      call.fd === page.fd &&
+      call.result === 0 &&
+      call.began > lastPage &&
+      call.ended < valid.began,
+  )
+  return synced === undefined
+    ? 'no fdatasync between its pages and the page that makes them valid'
+    : valid.ended
 }

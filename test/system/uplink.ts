@@ -4,12 +4,30 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type IClientOptions, MqttClient, connect } from 'mqtt'
-import { sealFrame } from '../../schemas/frame.ts'
-import { type Hello, type HelloStream, type Mark, PROTOCOL_VERSION, encodeHello, markSchema } from '../../schemas/hello.ts'
-import { CHAIN_ZERO, type Chain, type Epoch, type Offset, type StreamName, bootIdOf, epochOf, gatewayId, offset, streamName } from '../../schemas/ids.ts'
-import { down, up } from '../../schemas/topics.ts'
+import { connect, type IClientOptions, type MqttClient } from 'mqtt'
 import { type Gateway, until } from '../../bench/harness/installation.ts'
+import { sealFrame } from '../../schemas/frame.ts'
+import {
+  encodeHello,
+  type Hello,
+  type HelloStream,
+  type Mark,
+  markSchema,
+  PROTOCOL_VERSION,
+} from '../../schemas/hello.ts'
+import {
+  bootIdOf,
+  CHAIN_ZERO,
+  type Chain,
+  type Epoch,
+  epochOf,
+  gatewayId,
+  type Offset,
+  offset,
+  type StreamName,
+  streamName,
+} from '../../schemas/ids.ts'
+import { down, up } from '../../schemas/topics.ts'
 
 export interface Pems {
   readonly ca: Buffer | string
@@ -22,7 +40,11 @@ const HELLO_MS_MIN = 600
 
 export const pemsOf = ({ folder }: Gateway): Pems => {
   const read = (name: string): Buffer => readFileSync(join(folder, 'identity', name))
-  const names = JSON.parse(read('identity.json').toString()) as { ca: string; certificate: string; key: string }
+  const names = JSON.parse(read('identity.json').toString()) as {
+    ca: string
+    certificate: string
+    key: string
+  }
   return { ca: read(names.ca), cert: read(names.certificate), key: read(names.key) }
 }
 
@@ -34,13 +56,31 @@ export interface Attempt {
 }
 
 /** One attempt; never again by itself. */
-export const attempt = (port: number, clientId: string, pems: Pems, options: Partial<IClientOptions> = {}): Attempt => {
+export const attempt = (
+  port: number,
+  clientId: string,
+  pems: Pems,
+  options: Partial<IClientOptions> = {},
+): Attempt => {
   let closed = false
-  const client = connect({ host: 'localhost', port, protocol: 'mqtts', clientId, ...pems, reconnectPeriod: 0, protocolVersion: 4, ...options })
-  client.on('close', () => { closed = true })
+  const client = connect({
+    host: 'localhost',
+    port,
+    protocol: 'mqtts',
+    clientId,
+    ...pems,
+    reconnectPeriod: 0,
+    protocolVersion: 4,
+    ...options,
+  })
+  client.on('close', () => {
+    closed = true
+  })
   const answer = new Promise<number | string>(resolve => {
     client.once('connect', () => resolve(0))
-    client.on('error', thrown => resolve('code' in thrown && typeof thrown.code === 'number' ? thrown.code : thrown.message))
+    client.on('error', thrown =>
+      resolve('code' in thrown && typeof thrown.code === 'number' ? thrown.code : thrown.message),
+    )
     client.once('close', () => resolve('closed'))
   })
   return { client, answer, isClosed: () => closed }
@@ -85,22 +125,43 @@ export const play = async (port: number, gateway: Gateway): Promise<Played> => {
       saidAtMs = performance.now()
       const connection = randomBytes(8).toString('hex')
       const origin = { offset: offset(0), chain: CHAIN_ZERO }
-      const own: HelloStream = { ...stream, origin, tail: offset(1), head: offset(0), mark: origin, waitingBytes: 0, ...state }
+      const own: HelloStream = {
+        ...stream,
+        origin,
+        tail: offset(1),
+        head: offset(0),
+        mark: origin,
+        waitingBytes: 0,
+        ...state,
+      }
       const hello: Hello = {
-        protocol: PROTOCOL_VERSION, version: 'played', connection, bootId: bootIdOf(randomBytes(8)),
-        clock: { wallMs: Date.now(), quality: 'synchronised' }, streams: [own],
+        protocol: PROTOCOL_VERSION,
+        version: 'played',
+        connection,
+        bootId: bootIdOf(randomBytes(8)),
+        clock: { wallMs: Date.now(), quality: 'synchronised' },
+        streams: [own],
       }
       await client.publishAsync(up.hello(id), encodeHello(hello), { qos: 1 })
-      return await until('the answer to the hello', async () => marks.find(mark => mark.answers === connection))
+      return await until('the answer to the hello', async () =>
+        marks.find(mark => mark.answers === connection),
+      )
     },
-    send: payload => { client.publish(up.export(id, stream.name), payload, { qos: 1 }, () => undefined) },
+    send: payload => {
+      client.publish(up.export(id, stream.name), payload, { qos: 1 }, () => undefined)
+    },
     marked: () => marks.at(-1)?.streams.find(({ name }) => name === stream.name)?.offset ?? 0,
     close: () => client.endAsync(true),
   }
 }
 
 /** A frame of one record at `first`, behind `previous`. */
-export const frameAt = ({ name, epoch }: PlayedStream, first: number, payload: string, previous: Chain = CHAIN_ZERO): Buffer =>
+export const frameAt = (
+  { name, epoch }: PlayedStream,
+  first: number,
+  payload: string,
+  previous: Chain = CHAIN_ZERO,
+): Buffer =>
   sealFrame(
     [{ topic: 'played', payload: Buffer.from(payload), qos: 1, retain: false, receivedMonoMs: 1 }],
     { stream: name, epoch, first: first as Offset, previous },

@@ -23,11 +23,12 @@ const gatewaySchema = z.object({
   because: z.string().optional().describe('why the last connection ended'),
   connects: z.number(),
   certificateNotAfter: timeSchema.optional(),
+  dataChannel: z.string().describe('on the north side: channels/<data channel>/messages/#'),
 })
 type GatewayBody = z.output<typeof gatewaySchema>
 
 const bodyOf = (
-  { id, name, labels, state, certificateNotAfterMs }: GatewayRecord,
+  { id, name, labels, state, certificateNotAfterMs, dataChannel }: GatewayRecord,
   row: FleetRow | undefined,
 ): GatewayBody => ({
   id,
@@ -43,6 +44,7 @@ const bodyOf = (
   because: row?.because,
   connects: row?.connects ?? 0,
   certificateNotAfter: timeOf(certificateNotAfterMs),
+  dataChannel,
 })
 export const timeOf = (ms: number | undefined): string | undefined =>
   ms === undefined ? undefined : rfc3339(ms)

@@ -22,12 +22,18 @@ const querySchema = z.object({
   stream: streamNameSchema.optional().describe('"events" has a log of its own; without a stream: all others'),
   after: z.string().optional().describe('a cursor: reading goes on behind its line'),
   cursor: cursorNameSchema.optional().describe('reading goes on behind this named cursor'),
-  limit: z.coerce.number().int().min(1).max(1_000_000).default(1_000),
+  limit: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(1_000)
+    .describe('lines; ask again behind the last cursor for more'),
   follow: z.enum(['0', '1']).default('0').describe('1: goes on as records arrive; `limit` is ignored'),
 })
 
 export const recordRoutes = (scope: Scope, context: RouteContext): void => {
-  const { reader, readPage, named, stop$ } = context
+  const { reader, readPage, named, registry, stop$ } = context
   let open = 0
 
   /** Throws cursor_invalid, cursor_unknown. */
@@ -64,6 +70,8 @@ export const recordRoutes = (scope: Scope, context: RouteContext): void => {
     },
     async (request, reply) => {
       const { query } = request
+      if (query.gateway !== undefined && registry.get(query.gateway) === undefined)
+        throw fault('gateway_unknown', { gateway: query.gateway })
       const follow = query.follow === '1'
       let cursor = startAt(query)
       if (open >= FOLLOWERS_MAX) {

@@ -137,6 +137,18 @@ export const logContract = (name: string, use: UseStore): void => {
       assert.is(epochs.size, 1)
     }))
 
+  test('an empty stream keeps its epoch over restarts as well', () =>
+    use(async reopen => {
+      const epochs = new Set<string>()
+      for (let i = 0; i < 3; i++) {
+        await withStreams(await reopen(), async streams => {
+          epochs.add(streams.stream(DATA).state().epoch)
+          await append(streams.stream(EVENTS), records(1))
+        })
+      }
+      assert.is(epochs.size, 1)
+    }))
+
   test('what is appended while a commit runs forms the next one, streams together', () =>
     use(async reopen => {
       const store = await reopen()
