@@ -1,6 +1,6 @@
 // What every file of LMDB's needs around lmdb-js: a look before it is opened, and words for what it throws.
 
-import { closeSync, openSync, readSync, statSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { FrameError, type FrameHeader, readHeader } from '../../schemas/frame.ts'
 import { fault, isFault, reasonOf } from '../run/fault.ts'
 
@@ -13,18 +13,29 @@ const MAGIC_WITHIN_BYTES = 32
  * there is fine, and so is an empty one. Errors: log_unreadable.
  */
 export const requireLmdbFile = (file: string): void => {
-  const bytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0
-  if (bytes === 0) return
-  const because = whyUnusable(readStart(file), bytes)
+  if (statSync(file, { throwIfNoEntry: false }) === undefined) return
+  // Another thread may be making it: its first two pages are not written in one step.
+  if (whyUnusable(readStart(file)) !== undefined)
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, MAKING_MS)
+  const because = whyUnusable(readStart(file))
   if (because !== undefined) throw fault('log_unreadable', { file, because })
 }
 
-const readStart = (file: string): Buffer => {
+const MAKING_MS = 20
+
+interface Start {
+  readonly start: Buffer
+  readonly bytes: number
+}
+
+/** The length is taken behind the bytes: a writer in another thread may be at work, and a file only grows. */
+const readStart = (file: string): Start => {
   try {
     const handle = openSync(file, 'r')
     try {
       const start = Buffer.alloc(2 * PAGE_BYTES_LARGEST)
-      return start.subarray(0, readSync(handle, start))
+      const read = readSync(handle, start)
+      return { start: start.subarray(0, read), bytes: fstatSync(handle).size }
     } finally {
       closeSync(handle)
     }
@@ -39,16 +50,17 @@ const PAGE_BYTES_LARGEST = 65_536
 const META = { pageBytes: 48, freeRoot: 88, mainRoot: 136, transaction: 152, end: 160 } as const
 const NO_PAGE = 2n ** 64n - 1n
 
-const whyUnusable = (start: Buffer, fileBytes: number): string | undefined => {
+const whyUnusable = ({ start, bytes }: Start): string | undefined => {
+  if (bytes === 0) return undefined
   if (!start.subarray(0, MAGIC_WITHIN_BYTES).includes(MAGIC)) return 'it is not an LMDB file'
-  if (fileBytes < 2 * PAGE_BYTES_LEAST) return `it was cut short: ${fileBytes} bytes`
+  if (bytes < 2 * PAGE_BYTES_LEAST) return `it was cut short: ${bytes} bytes`
   const pageBytes = start.readUInt32LE(META.pageBytes)
   const isKnown =
     pageBytes >= PAGE_BYTES_LEAST && pageBytes <= PAGE_BYTES_LARGEST && (pageBytes & (pageBytes - 1)) === 0
   if (!isKnown || start.length < pageBytes + META.end) return undefined // Pointers of 32 bits lie elsewhere.
   const [one, other] = [start, start.subarray(pageBytes)]
   const newest = other.readBigUInt64LE(META.transaction) > one.readBigUInt64LE(META.transaction) ? other : one
-  const pages = BigInt(Math.floor(fileBytes / pageBytes))
+  const pages = BigInt(Math.floor(bytes / pageBytes))
   const missing = [META.freeRoot, META.mainRoot]
     .map(at => newest.readBigUInt64LE(at))
     .find(root => root !== NO_PAGE && root >= pages)
