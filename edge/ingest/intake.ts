@@ -31,6 +31,8 @@ export interface IntakeLimits {
   readonly retryMs: number
   /** Records in one append: bounds a commit to a few MB. */
   readonly batchRecordsMax: number
+  /** Bytes in one append, but for a single record: a stream overshoots its quota by no more. */
+  readonly batchBytesMax: number
 }
 
 export const INTAKE_LIMITS: IntakeLimits = {
@@ -39,6 +41,7 @@ export const INTAKE_LIMITS: IntakeLimits = {
   holdMsMax: 20_000,
   retryMs: 500,
   batchRecordsMax: 20_000,
+  batchBytesMax: 1024 * 1024,
 }
 
 export type IntakeNotice =
@@ -78,8 +81,8 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
       later = undefined
       if (running || waiting.length === 0) return
       running = true
-      const batch =
-        waiting.length > limits.batchRecordsMax ? waiting.splice(0, limits.batchRecordsMax) : waiting
+      const count = batchCount(waiting, limits)
+      const batch = count < waiting.length ? waiting.splice(0, count) : waiting
       if (batch === waiting) waiting = []
       waitingBytes =
         waiting.length === 0 ? 0 : waitingBytes - batch.reduce((sum, each) => sum + bytesOf(each), 0)
@@ -157,3 +160,13 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
 }
 
 const bytesOf = ({ record }: Taken): number => record.payload.length + record.topic.length
+
+/** How many of those that wait make the next append. */
+const batchCount = (waiting: readonly Taken[], { batchRecordsMax, batchBytesMax }: IntakeLimits): number => {
+  let bytes = 0
+  for (const [i, taken] of waiting.entries()) {
+    bytes += bytesOf(taken)
+    if (i === batchRecordsMax || (i > 0 && bytes > batchBytesMax)) return i
+  }
+  return waiting.length
+}

@@ -84,15 +84,10 @@ export const openLmdb = ({ file, tables, access = 'write', is32Bit = false }: Lm
     read: (name, key) => aboutFile(file, () => fresh(name)?.get(key)),
     scan: (name, scan) => aboutFile(file, () => scanRows(fresh(name), scan)),
     allocatedBytes: () => statSync(file).blocks * 512,
-    tableBytes: name => {
-      const pages = table(name)?.getStats() as TablePages | undefined
-      return pages === undefined
-        ? 0
-        : pages.pageSize * (pages.treeBranchPageCount + pages.treeLeafPageCount + pages.overflowPages)
-    },
+    tableBytes: name => bytesOf(table(name)?.getStats() as TablePages | undefined),
     freeBytes: () => {
       const { bavail, bsize } = statfsSync(dirname(file))
-      return bavail * bsize
+      return bavail * bsize + reusableBytes(root, databases.values())
     },
     close: () =>
       defer(() => from(inFlight)).pipe(
@@ -108,6 +103,31 @@ interface TablePages {
   readonly treeBranchPageCount: number
   readonly treeLeafPageCount: number
   readonly overflowPages: number
+}
+
+interface FilePages {
+  readonly pageSize: number
+  readonly lastPageNumber: number
+  readonly root: TablePages
+  readonly free: TablePages
+}
+
+const bytesOf = (pages: TablePages | undefined): number =>
+  pages === undefined
+    ? 0
+    : pages.pageSize * (pages.treeBranchPageCount + pages.treeLeafPageCount + pages.overflowPages)
+
+const META_PAGES = 2
+
+/** Pages of the file that hold nothing: it never shrinks, and what was trimmed is written to again. */
+const reusableBytes = (
+  root: RootDatabase<Buffer, Buffer>,
+  databases: Iterable<Database<Buffer, Buffer>>,
+): number => {
+  const file = root.getStats() as FilePages
+  let bytes = (file.lastPageNumber + 1 - META_PAGES) * file.pageSize - bytesOf(file.root) - bytesOf(file.free)
+  for (const database of databases) bytes -= bytesOf(database.getStats() as TablePages)
+  return Math.max(0, bytes)
 }
 
 const scanRows = (database: Database<Buffer, Buffer> | undefined, scan: Scan): Row[] => {

@@ -35,7 +35,7 @@ export interface Store {
   allocatedBytes(): number
   /** Bytes of the pages that hold one table. */
   tableBytes(table: string): number
-  /** Bytes that this user may still write on the file's disk. */
+  /** Bytes that may still be written: what this user has left on the file's disk, and pages of the file that are free. */
   freeBytes(): number
   /** Waits for a commit in flight. */
   close(): Observable<void>

@@ -236,6 +236,8 @@ test('a message that is too large is told of and passed over: it does not come b
   })
 })
 
+const FILLING = 500
+
 test('while the stream is full Mosquitto keeps what comes, and over its restart nothing is stored twice', async () => {
   await withInstallation(async installation => {
     const cloud = await installation.startCloud()
@@ -249,12 +251,12 @@ test('while the stream is full Mosquitto keeps what comes, and over its restart 
       await linkIs(gateway, 'up')
       await stopped(cloud)
       const padding = '0'.repeat(8_000)
-      // Numbers with zeros in front: 250 of them are twice what the stream may hold.
+      // Numbers with zeros in front: four times what the stream may hold; one append of a megabyte may overshoot it.
       await publishLines(
         broker,
         'line/full',
         2,
-        range(1, 250).map(n => `${padding}${n}`),
+        range(1, FILLING).map(n => `${padding}${n}`),
       )
       await until('the stream is full', async () => {
         const before = streamOf(await gateway.status()).head
@@ -262,19 +264,20 @@ test('while the stream is full Mosquitto keeps what comes, and over its restart 
         const { head } = streamOf(await gateway.status())
         return head > 50 && head === before ? true : undefined
       })
-      assert.ok(streamOf(await gateway.status()).head < 250)
+      assert.ok(streamOf(await gateway.status()).head < FILLING / 1.5)
       await stopped(running)
       running = await broker.start()
       await sleep(2_500)
       await installation.startCloud()
       await until(
         'everything has come',
-        async () => ((await arrivedOn(installation, 'full', 'line/full')).includes(250) ? true : undefined),
+        async () =>
+          (await arrivedOn(installation, 'full', 'line/full')).includes(FILLING) ? true : undefined,
         60_000,
         200,
       )
       await drained(gateway, { withinMs: 60_000 })
-      assert.equal(await arrivedOn(installation, 'full', 'line/full'), range(1, 250))
+      assert.equal(await arrivedOn(installation, 'full', 'line/full'), range(1, FILLING))
     } finally {
       await killed(running)
     }
