@@ -3,7 +3,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { Gauge, type Registry as MetricsRegistry } from 'prom-client'
+import type { Registry as MetricsRegistry } from 'prom-client'
 import { concat, ignoreElements, map, type Observable, Subject, takeUntil } from 'rxjs'
 import { isLoopback } from '../schemas/address.ts'
 import type { CloudSettings } from '../schemas/config.ts'
@@ -14,6 +14,7 @@ import { openCloudWriter } from '../streams/log/cloudwriter.ts'
 import { openLmdb } from '../streams/log/lmdb.ts'
 import { openBroker } from '../streams/mqtt/embedded.ts'
 import type { Clock, Random } from '../streams/run/clock.ts'
+import { gaugesOf } from '../streams/run/gauges.ts'
 import { hold } from '../streams/run/hold.ts'
 import { launch } from '../streams/run/launch.ts'
 import type { Concern, Lifecycle, Notice } from '../streams/run/supervise.ts'
@@ -193,21 +194,7 @@ const contextOf = (
 }
 
 const registerGauges = (registry: MetricsRegistry, { broker, log }: CloudContext): void => {
-  const gauge = (
-    name: string,
-    help: string,
-    labelNames: string[],
-    collect: (set: (value: number, labels?: Record<string, string>) => void) => void,
-  ) =>
-    new Gauge({
-      name: `headgate_cloud_${name}`,
-      help,
-      labelNames,
-      registers: [registry],
-      collect() {
-        collect((value, labels) => (labels === undefined ? this.set(value) : this.set(labels, value)))
-      },
-    })
+  const gauge = gaugesOf(registry, 'cloud')
   const delay = monitorEventLoopDelay({ resolution: 10 })
   delay.enable()
   gauge('connections', 'Gateways connected', [], set => set(broker.stats().connections))

@@ -6,17 +6,18 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command } from 'commander'
-import { fromEvent, lastValueFrom, merge, type Observable, ReplaySubject, take } from 'rxjs'
+import { fromEvent, lastValueFrom, merge, ReplaySubject, take } from 'rxjs'
 import { type CloudSettings, cloudSchema } from '../schemas/config.ts'
 import { formatToken } from '../schemas/enrolment.ts'
 import type { GatewayId } from '../schemas/ids.ts'
 import { VERSION } from '../schemas/version.ts'
 import { verifyCloudLog } from '../streams/log/verify-cloud.ts'
 import { systemClock, systemRandom } from '../streams/run/clock.ts'
-import { fault, isFault, reasonOf } from '../streams/run/fault.ts'
+import { fault } from '../streams/run/fault.ts'
 import { readIfThere } from '../streams/run/files.ts'
 import { claimFolder } from '../streams/run/folder.ts'
 import { openLogger } from '../streams/run/logger.ts'
+import { ended, lastWords } from '../streams/run/program.ts'
 import { loadSettings } from '../streams/run/settings.ts'
 import { settingsHelp } from '../streams/run/settings-help.ts'
 import { openTelemetry } from '../streams/run/telemetry.ts'
@@ -113,11 +114,6 @@ const runProgram = async (options: Options): Promise<void> => {
     claimed.release()
   }
 }
-
-const ended = <T>(work$: Observable<T>, each: (value: T) => void): Promise<void> =>
-  new Promise((resolve, reject) => {
-    work$.subscribe({ next: each, error: reject, complete: resolve })
-  })
 
 const registryOf = (settings: CloudSettings): Registry =>
   openRegistry(join(settings.data, 'registry.mdb'), { clock, random })
@@ -271,12 +267,6 @@ withFolders(log.command('verify'))
 process.stdout.on('error', () => process.exit(0))
 
 command.parseAsync().catch((thrown: unknown) => {
-  // A coded fault is for a person; anything else is a defect, and its stack is what helps.
-  const text = isFault(thrown)
-    ? `headgate-cloud: ${thrown.message}`
-    : thrown instanceof Error
-      ? thrown.stack
-      : reasonOf(thrown)
-  process.stderr.write(`${text}\n`)
+  process.stderr.write(`${lastWords('headgate-cloud', thrown)}\n`)
   process.exit(1)
 })

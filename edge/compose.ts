@@ -1,7 +1,7 @@
 // All concerns of the edge, and the context that they run in. Nothing else knows them all.
 
 import { join } from 'node:path'
-import { Gauge, type Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
 import { concat, ignoreElements, map, type Observable } from 'rxjs'
 import { addressOf } from '../schemas/address.ts'
 import { type EdgeSettings, streamsOf } from '../schemas/config.ts'
@@ -12,6 +12,7 @@ import { openLmdb } from '../streams/log/lmdb.ts'
 import { openStreams, type Streams, storedStreams, tablesOf } from '../streams/log/streams.ts'
 import { openLink } from '../streams/mqtt/client.ts'
 import type { Clock, Random } from '../streams/run/clock.ts'
+import { gaugesOf, type SetGauge } from '../streams/run/gauges.ts'
 import { hold } from '../streams/run/hold.ts'
 import { launch } from '../streams/run/launch.ts'
 import type { Concern, Lifecycle } from '../streams/run/supervise.ts'
@@ -139,26 +140,10 @@ const contextOf = (
 }
 
 const registerGauges = (registry: Registry, { streams, link, vitals }: EdgeContext): void => {
-  const gauge = (
-    name: string,
-    help: string,
-    labelNames: string[],
-    collect: (set: (value: number, labels?: Record<string, string>) => void) => void,
-  ) =>
-    new Gauge({
-      name: `headgate_edge_${name}`,
-      help,
-      labelNames,
-      registers: [registry],
-      collect() {
-        collect((value, labels) => (labels === undefined ? this.set(value) : this.set(labels, value)))
-      },
-    })
-  const each =
-    (read: (log: Streams['all'][number]) => number) =>
-    (set: (value: number, labels?: Record<string, string>) => void) => {
-      for (const log of streams.all) set(read(log), { stream: log.name })
-    }
+  const gauge = gaugesOf(registry, 'edge')
+  const each = (read: (log: Streams['all'][number]) => number) => (set: SetGauge) => {
+    for (const log of streams.all) set(read(log), { stream: log.name })
+  }
   gauge(
     'stream_head',
     'Offset of the last record',

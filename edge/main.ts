@@ -6,17 +6,18 @@ import { request } from 'node:http'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command } from 'commander'
-import { fromEvent, lastValueFrom, merge, type Observable, ReplaySubject, take } from 'rxjs'
+import { fromEvent, lastValueFrom, merge, ReplaySubject, take } from 'rxjs'
 import { type EdgeSettings, edgeSchema, streamsOf } from '../schemas/config.ts'
 import { type BootId, bootIdOf } from '../schemas/ids.ts'
 import { VERSION } from '../schemas/version.ts'
 import { openLmdb } from '../streams/log/lmdb.ts'
 import { verifyStreams } from '../streams/log/verify.ts'
 import { systemClock, systemRandom } from '../streams/run/clock.ts'
-import { fault, isFault, reasonOf } from '../streams/run/fault.ts'
+import { fault } from '../streams/run/fault.ts'
 import { readIfThere } from '../streams/run/files.ts'
 import { claimFolder } from '../streams/run/folder.ts'
 import { openLogger } from '../streams/run/logger.ts'
+import { ended, lastWords } from '../streams/run/program.ts'
 import { loadSettings } from '../streams/run/settings.ts'
 import { settingsHelp } from '../streams/run/settings-help.ts'
 import { openTelemetry } from '../streams/run/telemetry.ts'
@@ -102,11 +103,6 @@ const runProgram = async (options: Options): Promise<void> => {
     claimed.release()
   }
 }
-
-const ended = <T>(work$: Observable<T>, each: (value: T) => void): Promise<void> =>
-  new Promise((resolve, reject) => {
-    work$.subscribe({ next: each, error: reject, complete: resolve })
-  })
 
 const enrolGateway = async (
   token: string,
@@ -216,12 +212,6 @@ withFolders(log.command('verify'))
 process.stdout.on('error', () => process.exit(0))
 
 command.parseAsync().catch((thrown: unknown) => {
-  // A coded fault is for a person; anything else is a defect, and its stack is what helps.
-  const text = isFault(thrown)
-    ? `headgate-edge: ${thrown.message}`
-    : thrown instanceof Error
-      ? thrown.stack
-      : reasonOf(thrown)
-  process.stderr.write(`${text}\n`)
+  process.stderr.write(`${lastWords('headgate-edge', thrown)}\n`)
   process.exit(1)
 })
