@@ -51,7 +51,7 @@ export const foreignBroker: Concern<EdgeContext> = {
       routes: settings.routes,
       sealWaitMsMax: settings.seal.waitMsMax,
     })
-    const source: Source = { context, broker, intakes, held: openHeldIds(streams) }
+    const source: Source = { context, broker, intakes, held: openHeldIds(streams), taking: new Map() }
     const connections$ = consume(source).pipe(
       catchError((thrown: unknown, again) => {
         if (isFatal(thrown)) throw thrown
@@ -69,6 +69,8 @@ interface Source {
   readonly broker: SouthBroker
   readonly intakes: Intakes
   readonly held: HeldIds
+  /** By packet id: what is on its way to disk, or waits for room there, and whom it is owed to by now. */
+  readonly taking: Map<number, { answer: (error?: Error) => void }>
 }
 
 /** One connection; its end is link_lost. */
@@ -110,7 +112,7 @@ const lost = (address: Address, because: string): Error =>
   fault('link_lost', { address: formatAddress(address), because })
 
 const openSession = (
-  { broker, intakes, held }: Source,
+  { broker, intakes, held, taking }: Source,
   password: Buffer | undefined,
   socket: Socket,
   subscriber: Subscriber<Notice>,
@@ -137,13 +139,25 @@ const openSession = (
       subscriber.next({ kind: 'rejected', what: 'record', reason: `${topic}: ${tooLarge.message}` })
       return acknowledge()
     }
-    const alongside = taken === 2 ? [held.write(clientId, messageId)] : undefined
-    intakes.take({ topic, payload: bytes, qos: taken, retain }, alongside, error => {
+    const answer = (error?: Error): void => {
       // Unacknowledged, it comes again: at stop with the next start, else with the next connection.
       if (isFault(error) && error.code === 'log_closed') return
       if (error !== undefined) return subscriber.error(lost(addressOf(broker.address), error.message))
-      if (taken === 2) held.noteHeld(clientId, messageId)
       acknowledge()
+    }
+    const before = dup && taken > 0 ? taking.get(messageId) : undefined
+    if (before !== undefined) {
+      // It came over a connection that was lost: taken once, and owed to this one now.
+      before.answer = answer
+      return
+    }
+    const own = { answer }
+    if (taken > 0) taking.set(messageId, own)
+    const alongside = taken === 2 ? [held.write(clientId, messageId)] : undefined
+    intakes.take({ topic, payload: bytes, qos: taken, retain }, alongside, error => {
+      if (taking.get(messageId) === own) taking.delete(messageId)
+      if (error === undefined && taken === 2) held.noteHeld(clientId, messageId)
+      own.answer(error)
     })
   }
 

@@ -118,7 +118,10 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
       if (owed.length < batch.length)
         subscriber.next({ kind: 'dropped', records: batch.length - owed.length, because: 'full' })
       if (isHeldLong()) {
-        for (const { done } of owed) done(thrown)
+        // All of them: what came later must not be stored before what has to come again.
+        const sentAway = owed.concat(waiting.splice(0))
+        waitingBytes = 0
+        for (const { record, done } of sentAway) if (record.qos > 0) done(thrown)
       } else {
         waiting = owed.concat(waiting)
         waitingBytes = waiting.reduce((sum, each) => sum + bytesOf(each), 0)

@@ -244,23 +244,20 @@ test('a folder that cannot be written is named, whoever owns it', async () => {
 })
 
 test('a folder in use names the process that has it', async () => {
-  await withDelivered(async (installation, gateway) => {
+  await withInstallation(async installation => {
     const cloud = await installation.startCloud()
+    const gateway = await installation.enrol('busy')
     const edge = await gateway.start(QUIET)
-    refused(
-      await runEdge(gateway),
-      new RegExp(gateway.folder),
-      new RegExp(`pid ${edge.pid}`),
-      /stop that one first/,
-    )
-    refused(
-      await runCloud(installation),
-      new RegExp(installation.cloudFolder),
-      new RegExp(`pid ${cloud.pid}`),
-    )
+    const [second, third] = await Promise.all([runEdge(gateway), runCloud(installation)])
+    refused(second, new RegExp(gateway.folder), new RegExp(`pid ${edge.pid}`), /stop that one first/)
+    refused(third, new RegExp(installation.cloudFolder), new RegExp(`pid ${cloud.pid}`))
     await linkIs(gateway, 'up')
-    assert.is((await stopped(edge)).code, 0)
-    assert.is((await stopped(cloud)).code, 0)
+    const device = await connected(gateway.localPort, { clientId: 'device' })
+    device.send(publish('undisturbed', 1, 1))
+    await device.packet('puback')
+    device.close()
+    await drained(gateway, { head: 1 })
+    await verified(installation, [gateway])
   })
 })
 
@@ -285,14 +282,13 @@ test('a log file that is none, was cut short or is damaged is named, not guessed
       copyFileSync(file, good)
       const spoils: readonly (readonly [string, (bytes: Buffer) => Buffer])[] = [
         ['random bytes', () => randomBytes(64 * 1024)],
-        ['text', () => Buffer.from('not a log\n')],
         ['a head alone', bytes => bytes.subarray(0, 100)],
         ['two pages alone', bytes => bytes.subarray(0, 8_192)],
         ['zeros behind its head', bytes => Buffer.from(bytes).fill(0, 8_192)],
       ]
       for (const [what, spoil] of spoils) {
         writeFileSync(file, spoil(readFileSync(good)))
-        for (const ended of [await run(), await verify()]) {
+        for (const ended of await Promise.all([run(), verify()])) {
           if (ended.code !== 1) assert.unreachable(`${what}: exit ${ended.code} ${ended.err}`)
           refused(ended, new RegExp(file), /cannot be read as a log/, /restore the folder from a backup/)
         }
