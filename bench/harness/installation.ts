@@ -63,7 +63,12 @@ export const install = async (under: string = tmpdir()): Promise<Installation> =
     processes.push(started)
     return started
   }
-  await run({ command: process.execPath, args: [CLOUD, 'init', '--data', cloudFolder] })
+  await run({ command: process.execPath, args: [CLOUD, 'init', '--data', cloudFolder] }).catch(
+    (thrown: unknown) => {
+      rmSync(folder, { recursive: true, force: true })
+      throw thrown
+    },
+  )
 
   const enrol: Installation['enrol'] = async (name, { address } = {}) => {
     const gatewayFolder = join(folder, name)

@@ -92,6 +92,11 @@ const sentOn = (running: Started, topic: string): number[] => [
   ),
 ]
 
+/** How often it sent with DUP. */
+const sentAgain = (running: Started, topic: string): number =>
+  running.said().match(new RegExp(`Sending PUBLISH to headgate-edge \\(d1, [^']*'${topic}'`, 'g'))?.length ??
+  0
+
 const arrivedOn = async (installation: Installation, gateway: string, topic: string): Promise<number[]> =>
   (await linesOf(installation, gateway))
     .filter(line => line.topic === topic)
@@ -149,9 +154,9 @@ test('what devices publish through Mosquitto arrives in order and once, over SIG
         sentOn(running, 'line/least'),
         'QoS 1: first in the order in which Mosquitto sent them',
       )
-      // Only what was in flight at one of the five kills may come again: 20 of Mosquitto's window, and what it had
-      // written already when its socket was reset (108 in all were seen once).
-      assert.ok(least.length - 1_500 <= 5 * 2 * 20, `${least.length - 1_500} came twice`)
+      // Twice came only what Mosquitto itself sent again, because a kill kept our acknowledgement from it.
+      const again = least.length - 1_500
+      assert.ok(again <= sentAgain(running, 'line/least'), `${again} came twice`)
       assert.equal(
         (await rowsOf(installation, 'through')).map(({ gaps, repeated }) => [gaps.count, repeated]),
         [[0, 0]],
