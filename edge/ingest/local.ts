@@ -30,6 +30,8 @@ import { openRoutes } from './routes.ts'
 
 /** Counts are told this often, when there are any. */
 const TELL_MS = 1_000
+/** Client ids that are remembered while the log is full; one beyond is held again before it is sent away. */
+const TURNED_AWAY_MAX = 10_000
 
 export const localBroker: Concern<EdgeContext> = {
   name: 'ingest',
@@ -120,8 +122,8 @@ const localRules = (
     const isHeld = qos === 2 && messageId !== undefined && !isClean
     const message = { topic, payload, qos, retain }
     const settle = (error?: Error): void => {
-      if (error !== undefined) turnedAway.add(peer.clientId)
-      else if (isHeld) held.noteHeld(peer.clientId, messageId)
+      if (error !== undefined && turnedAway.size < TURNED_AWAY_MAX) turnedAway.add(peer.clientId)
+      if (error === undefined && isHeld) held.noteHeld(peer.clientId, messageId)
       done(error)
     }
     if (changes === undefined && !isHeld) return intakes.take(message, undefined, settle)
