@@ -16,12 +16,14 @@ import { isFatal, reasonOf, unreachable } from '../../streams/run/fault.ts'
 import type { Concern, Notice } from '../../streams/run/supervise.ts'
 import type { EdgeContext } from '../context.ts'
 import { type ExportNotice, exportLog } from './export.ts'
+import { TRIM_LIMITS } from './trim.ts'
 
 export const uplinkConcern: Concern<EdgeContext> = {
   name: 'export',
   run: context => {
     const { gateway, version, link, clock, random, streams, settings, stop$, vitals } = context
-    const exported$ = exportLog({ gateway, version, link, clock, random, streams: streams.all }).pipe(
+    const trim = { ...TRIM_LIMITS, bytes: trimBytes(context) }
+    const exported$ = exportLog({ gateway, version, link, clock, random, streams: streams.all, trim }).pipe(
       mergeMap(notice => tell(context, notice)),
     )
     const states$ = link.state$.pipe(
@@ -39,6 +41,13 @@ export const uplinkConcern: Concern<EdgeContext> = {
     return merge(states$, exported$).pipe(takeUntil(stop$))
   },
 }
+
+/** Of the smallest quota a quarter at most: a full stream must get room sooner than its publishers are held. */
+const trimBytes = ({ streamSettings }: EdgeContext): number =>
+  [...streamSettings.values()].reduce(
+    (least, { maxBytes }) => Math.min(least, maxBytes / 4),
+    TRIM_LIMITS.bytes,
+  )
 
 const tell = (context: EdgeContext, notice: ExportNotice): Observable<Notice> => {
   switch (notice.kind) {
