@@ -2,9 +2,8 @@
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { Registry as MetricsRegistry } from 'prom-client'
-import { concat, ignoreElements, map, type Observable, Subject, takeUntil } from 'rxjs'
+import { concat, filter, ignoreElements, map, type Observable, Subject, takeUntil } from 'rxjs'
 import { isLoopback } from '../schemas/address.ts'
 import type { CloudSettings } from '../schemas/config.ts'
 import { fileBallast } from '../streams/log/ballast.ts'
@@ -17,6 +16,7 @@ import type { Clock, Random } from '../streams/run/clock.ts'
 import { gaugesOf } from '../streams/run/gauges.ts'
 import { hold } from '../streams/run/hold.ts'
 import { launch } from '../streams/run/launch.ts'
+import { loopDelay } from '../streams/run/loop-delay.ts'
 import type { Concern, Lifecycle, Notice } from '../streams/run/supervise.ts'
 import { serveApi } from './api/serve.ts'
 import { serveEnrolment } from './bootstrap/serve.ts'
@@ -84,6 +84,10 @@ export const runCloud = (cloud: Cloud): Observable<Lifecycle> => {
           logFolder,
           clock,
           channelOf: id => cloud.registry.get(id)?.dataChannel,
+          arrived$: context.uplink$.pipe(
+            filter(({ kind }) => kind === 'connected'),
+            map(({ gateway }) => gateway),
+          ),
         }).pipe(takeUntil(stop$)),
     }
     const api: Concern<CloudContext> = {
@@ -102,7 +106,12 @@ export const runCloud = (cloud: Cloud): Observable<Lifecycle> => {
           metrics: cloud.metrics,
         }).pipe(takeUntil(stop$)),
     }
+    const delay: Concern<CloudContext> = {
+      name: 'loop-delay',
+      run: () => loopDelay(cloud.metrics, 'cloud', clock).pipe(takeUntil(stop$)),
+    }
     const concerns = [
+      delay,
       ingestion,
       gatewayBroker,
       enrolment(cloud),
@@ -195,8 +204,6 @@ const contextOf = (
 
 const registerGauges = (registry: MetricsRegistry, { broker, log }: CloudContext): void => {
   const gauge = gaugesOf(registry, 'cloud')
-  const delay = monitorEventLoopDelay({ resolution: 10 })
-  delay.enable()
   gauge('connections', 'Gateways connected', [], set => set(broker.stats().connections))
   gauge('queued_bytes', "Waiting for gateways' sockets", [], set => set(broker.stats().queuedBytes))
   gauge('refused_publishes', 'Publishes refused since start', [], set => set(broker.stats().refusedPublishes))
@@ -205,9 +212,5 @@ const registerGauges = (registry: MetricsRegistry, { broker, log }: CloudContext
   )
   gauge('log_head', 'Entries of the log, by class', ['class'], set => {
     for (const logClass of LOG_CLASSES) set(log.head(logClass), { class: logClass })
-  })
-  gauge('event_loop_delay_p99_seconds', 'Since the last scrape', [], set => {
-    set(delay.percentile(99) / 1e9)
-    delay.reset()
   })
 }

@@ -10,6 +10,7 @@ export interface Audit {
 }
 
 interface Line {
+  readonly gateway?: string
   readonly topic?: string
   readonly payload?: unknown
   readonly skip?: unknown
@@ -19,10 +20,10 @@ interface Line {
 /** Lines asked for at once: the API's most. */
 const PAGE_LINES = 1_000_000
 
-/** `acknowledged[p]`: producer p was told that its messages 0…n−1 were taken. */
+/** `gateway`: undefined for all. `acknowledged[p]`: producer p was told that its messages 0…n−1 were taken. */
 export const audit = async (
   installation: Installation,
-  gateway: string,
+  gateway: string | undefined,
   acknowledged: readonly number[],
   read: (line: Line) => { producer: number; sequence: number } | undefined,
 ): Promise<Audit> => {
@@ -57,13 +58,13 @@ export const audit = async (
 
 const readPage = async (
   installation: Installation,
-  gateway: string,
+  gateway: string | undefined,
   after: string | undefined,
   take: (line: Line) => void,
 ) => {
   const behind = after === undefined ? '' : `&after=${encodeURIComponent(after)}`
   const response = await installation.api(
-    `/api/records?gateway=${gateway}&stream=data&limit=${PAGE_LINES}${behind}`,
+    `/api/records?stream=data&limit=${PAGE_LINES}${gateway === undefined ? '' : `&gateway=${gateway}`}${behind}`,
   )
   if (!response.ok || response.body === null)
     throw new Error(`records: ${response.status} ${await response.text()}`)

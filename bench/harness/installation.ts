@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePorts } from './ports.ts'
-import { PROJECT, run, type Started, start } from './process.ts'
+import { atEnd, isProfiled, PROJECT, programArgs, run, type Started, start } from './process.ts'
 
 const CLOUD = join(PROJECT, 'dist/cloud/main.js')
 const EDGE = join(PROJECT, 'dist/edge/main.js')
@@ -50,6 +50,7 @@ export interface Installation {
 
 export const install = async (under: string = tmpdir()): Promise<Installation> => {
   const folder = mkdtempSync(join(under, 'headgate-'))
+  const removed = atEnd(() => rmSync(folder, { recursive: true, force: true }))
   const cloudFolder = join(folder, 'cloud')
   const [gatewaysPort = 0, northPort = 0, enrolmentPort = 0, apiPort = 0] = await freePorts(4)
   const cloudEnv = {
@@ -92,7 +93,7 @@ export const install = async (under: string = tmpdir()): Promise<Installation> =
         const started = keep(
           start({
             command: process.execPath,
-            args: [EDGE, 'run', '--data', gatewayFolder],
+            args: [...programArgs(EDGE), 'run', '--data', gatewayFolder],
             env: {
               EDGE_LOCAL_PORT: String(localPort),
               EDGE_METRICS_PORT: String(metricsPort),
@@ -121,7 +122,7 @@ export const install = async (under: string = tmpdir()): Promise<Installation> =
       const started = keep(
         start({
           command: process.execPath,
-          args: [CLOUD, 'run', '--data', cloudFolder],
+          args: [...programArgs(CLOUD), 'run', '--data', cloudFolder],
           env: { ...cloudEnv, ...env },
         }),
       )
@@ -131,9 +132,11 @@ export const install = async (under: string = tmpdir()): Promise<Installation> =
     },
     api: path => fetch(`http://127.0.0.1:${apiPort}${path}`),
     close: async () => {
-      for (const started of processes) started.kill('SIGKILL')
+      // A profile is written at an orderly end.
+      for (const started of processes) started.kill(isProfiled() ? 'SIGTERM' : 'SIGKILL')
       await Promise.all(processes.map(started => started.ended))
       rmSync(folder, { recursive: true, force: true })
+      removed()
     },
   }
 }

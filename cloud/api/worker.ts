@@ -5,6 +5,7 @@ import { lastValueFrom, Observable } from 'rxjs'
 import { z } from 'zod'
 import { LOG_CLASSES } from '../../streams/log/cloudlog.ts'
 import { openCloudReader } from '../../streams/log/cloudreader.ts'
+import { lowerPriority } from '../../streams/run/priority.ts'
 import { Refusal, serveHost, type WorkerSays } from '../../streams/run/worker-side.ts'
 import { readPage } from './page.ts'
 
@@ -32,6 +33,7 @@ const main = ({ logFolder }: RecordsData): Observable<WorkerSays> =>
     }
   })
 
+lowerPriority() // Whoever reads the past waits for the present.
 const data = dataSchema.parse(workerData)
 await lastValueFrom(
   serveHost(() => main(data)),

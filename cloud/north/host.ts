@@ -19,15 +19,20 @@ export interface NorthOptions {
   readonly logFolder: string
   readonly clock: Clock
   readonly channelOf: (gateway: GatewayId) => ChannelId | undefined
+  /** Who has connected: the worker hears of its channel before it reads its frames, and need not ask. */
+  readonly arrived$: Observable<GatewayId>
   /** Undefined: on loopback, everybody of this machine. */
   readonly users?: NorthUsers
   /** also: records of a backlog as well. */
   readonly backlog?: 'skip' | 'also'
 }
 
+/** Beyond these, the worker asks: gateways that connect and send nothing are not remembered without end. */
+const ARRIVED_MAX = 10_000
+
 /** Errors: listen_failed, worker_lost. */
 export const northSide = (options: NorthOptions): Observable<Notice> => {
-  const { host, port, reader, logFolder, clock, channelOf, users, backlog = 'skip' } = options
+  const { host, port, reader, logFolder, clock, channelOf, arrived$, users, backlog = 'skip' } = options
   if (!isLoopback(host)) {
     const because = 'without TLS, tokens would be readable: only loopback addresses are served for now'
     return throwError(() =>
@@ -44,9 +49,15 @@ export const northSide = (options: NorthOptions): Observable<Notice> => {
   return runWorker({ name: 'north', url: workerUrl(import.meta.url, './worker'), data, clock }).pipe(
     switchMap(worker => {
       const tell = (message: ToNorth) => worker.tell(message)
+      const channelFor = (gateway: GatewayId) => ({ gateway, channel: channelOf(gateway) })
+      // With the next head: a message for each of a thousand gateways that come at once would cost a fifth of a second.
+      let arrived: GatewayId[] = []
       let dropped = 0
       const announced$ = reader.head$('data').pipe(
-        tap(head => tell({ kind: 'announce', head })),
+        tap(head => {
+          tell({ kind: 'announce', head, channels: arrived.map(channelFor) })
+          arrived = []
+        }),
         ignoreElements(),
       )
       const notices$ = worker.told$.pipe(
@@ -54,7 +65,7 @@ export const northSide = (options: NorthOptions): Observable<Notice> => {
         mergeMap((message): Notice[] => {
           switch (message.kind) {
             case 'which':
-              tell({ kind: 'channel', gateway: message.gateway, channel: channelOf(message.gateway) })
+              tell({ kind: 'channel', ...channelFor(message.gateway) })
               return []
             case 'broker': {
               const { state } = message
@@ -73,7 +84,13 @@ export const northSide = (options: NorthOptions): Observable<Notice> => {
           }
         }),
       )
-      return merge(announced$, notices$)
+      const gathered$ = arrived$.pipe(
+        tap(gateway => {
+          if (arrived.length < ARRIVED_MAX) arrived.push(gateway)
+        }),
+        ignoreElements(),
+      )
+      return merge(gathered$, announced$, notices$)
     }),
   )
 }

@@ -35,17 +35,19 @@ const dataSchema = z.strictObject({
 })
 export type NorthData = z.output<typeof dataSchema>
 
+const channelSchema = z.strictObject({
+  gateway: gatewayIdSchema,
+  channel: z.union([channelIdSchema, z.undefined()]),
+})
+type GatewayChannel = z.output<typeof channelSchema>
 const toSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('announce'), head: z.int() }),
-  z.strictObject({
-    kind: z.literal('channel'),
-    gateway: gatewayIdSchema,
-    channel: z.union([channelIdSchema, z.undefined()]),
-  }),
+  z.strictObject({ kind: z.literal('announce'), head: z.int(), channels: z.array(channelSchema) }),
+  channelSchema.extend({ kind: z.literal('channel') }),
 ])
 export type ToNorth =
-  | { readonly kind: 'announce'; readonly head: number }
-  | { readonly kind: 'channel'; readonly gateway: GatewayId; readonly channel: ChannelId | undefined }
+  /** `channels`: of gateways that came since the last one. */
+  | { readonly kind: 'announce'; readonly head: number; readonly channels: readonly GatewayChannel[] }
+  | ({ readonly kind: 'channel' } & GatewayChannel)
 export type FromNorth =
   | { readonly kind: 'which'; readonly gateway: GatewayId }
   | { readonly kind: 'counts'; readonly counts: FanOutCounts }
@@ -73,10 +75,7 @@ const main = (
       const interest = openInterest()
       const channels = new Map<GatewayId, ChannelId>()
       const asked$ = new Subject<FromNorth>()
-      const answered$ = new Subject<{
-        readonly gateway: GatewayId
-        readonly channel: ChannelId | undefined
-      }>()
+      const answered$ = new Subject<GatewayChannel>()
       const broker = openBroker({
         listeners: [{ kind: 'plain', host, port, configKey: 'north.port' }],
         rules: northRules(users, interest),
@@ -84,12 +83,16 @@ const main = (
         random: systemRandom,
       })
 
+      const learn = ({ gateway, channel }: GatewayChannel): void => {
+        if (channel !== undefined) channels.set(gateway, channel)
+        answered$.next({ gateway, channel })
+      }
       const heard$ = told$.pipe(
         tap(message => {
           const said = toSchema.parse(message)
-          if (said.kind === 'announce') return reader.announce('data', said.head)
-          if (said.channel !== undefined) channels.set(said.gateway, said.channel)
-          answered$.next({ gateway: said.gateway, channel: said.channel })
+          if (said.kind === 'channel') return learn(said)
+          said.channels.forEach(learn)
+          reader.announce('data', said.head)
         }),
         mergeMap(() => EMPTY),
       )

@@ -14,6 +14,7 @@ import { type OpenReader, openCloudReader } from '../../streams/log/cloudreader.
 import { openLmdb } from '../../streams/log/lmdb.ts'
 import type { Store } from '../../streams/log/store.ts'
 import { systemClock } from '../../streams/run/clock.ts'
+import { lowerPriority } from '../../streams/run/priority.ts'
 import { serveHost, type WorkerSays } from '../../streams/run/worker-side.ts'
 import { drainChanged, watchLatest } from './latest.ts'
 import { answerView, mountViews, VIEW_TABLES } from './views.ts'
@@ -92,6 +93,7 @@ const main = (data: ProjectionsData, told$: Observable<unknown>): Observable<Wor
     }),
   )
 
+lowerPriority() // Marks, sessions and live records come first; views follow when there is time.
 const data = dataSchema.parse(workerData)
 await lastValueFrom(
   serveHost(told$ => main(data, told$)),

@@ -13,6 +13,8 @@ import type { Clock } from '../run/clock.ts'
 export interface AdmissionLimits {
   readonly slotsMax: number
   readonly slotsPerAddressMax: number
+  /** All that are ready are handled in one turn of the event loop, and everything else waits for its end. */
+  readonly startsPerTurnMax: number
   readonly handshakeMsMax: number
   readonly helloWaitMsMax: number
   readonly waitingMax: number
@@ -20,10 +22,11 @@ export interface AdmissionLimits {
   readonly turnWaitMsMax: number
 }
 
-/** 16 handshakes at once keep two cores busy; more would only make each of them slower than its time limit. */
+/** 32 at once leave no processor without one to go on with while gateways compute theirs, also if some peers hang. */
 export const ADMISSION_LIMITS: AdmissionLimits = {
-  slotsMax: 16,
+  slotsMax: 32,
   slotsPerAddressMax: 4,
+  startsPerTurnMax: 4,
   handshakeMsMax: 5_000,
   helloWaitMsMax: 10_000,
   waitingMax: 4_096,
@@ -88,6 +91,7 @@ export const admission = (
     ended: 0,
   }
   let admitted = 0
+  let turn: Subscription | undefined
 
   const refuse = (one: { readonly socket: Socket; readonly address: string }, because: AdmissionRefusal) => {
     refused[because] += 1
@@ -100,9 +104,14 @@ export const admission = (
   }
   const after = (waitMs: number, act: () => void) => clock.scheduler.schedule(act, waitMs)
 
+  let starts = 0
+  const nextTurn = () => {
+    starts = 0
+    admitNext()
+  }
   const admitNext = () => {
     for (const one of waiting) {
-      if (handshakes.size >= limits.slotsMax) return
+      if (handshakes.size >= limits.slotsMax || starts >= limits.startsPerTurnMax) return
       if (!one.isReady || (perAddress.get(one.address) ?? 0) >= limits.slotsPerAddressMax) continue
       one.leave()
       start(one)
@@ -110,6 +119,8 @@ export const admission = (
   }
   const start = ({ socket, address, hello }: Waiting) => {
     admitted += 1
+    starts += 1
+    if (starts === 1) turn = after(0, nextTurn)
     perAddress.set(address, (perAddress.get(address) ?? 0) + 1)
     const limit = after(limits.handshakeMsMax, () => {
       release(socket)
@@ -172,6 +183,7 @@ export const admission = (
     },
     release,
     close: () => {
+      turn?.unsubscribe()
       for (const one of [...waiting]) {
         one.leave()
         one.socket.destroy()

@@ -7,7 +7,7 @@
 //   bounded       connections, packets, topics, subscriptions, queues; a client that keeps offending is held off
 
 import type { PublishPacket } from 'aedes'
-import { catchError, concat, ignoreElements, map, Observable, of, race, take, timer } from 'rxjs'
+import { catchError, concat, defer, ignoreElements, map, Observable, of, race, take, timer } from 'rxjs'
 import type { Clock, Random } from '../run/clock.ts'
 import { fault, isFatal, reasonOf } from '../run/fault.ts'
 import type { Broker, BrokerRules, BrokerState, Held } from './broker.ts'
@@ -91,21 +91,21 @@ export const openBroker = (options: BrokerOptions): EmbeddedBroker => {
       }),
     send,
     isAlive: (clientId, { topic, withinMs }) =>
-      race(
-        concat(
-          send(clientId, { topic, payload: Buffer.alloc(0), qos: 1, lane: 'interactive' }).pipe(
-            ignoreElements(),
-          ),
-          of(true),
-        ),
-        timer(withinMs, options.clock.scheduler).pipe(map(() => false)),
-      ).pipe(
-        take(1),
-        catchError(thrown => {
-          if (isFatal(thrown)) throw thrown
-          return of(false)
-        }),
-      ),
+      defer(() => {
+        // Asked at every CONNECT: mostly there is none.
+        if (running?.connections.byClientId.has(clientId) !== true) return of(false)
+        const probe: Outgoing = { topic, payload: Buffer.alloc(0), qos: 1, lane: 'interactive' }
+        return race(
+          concat(send(clientId, probe).pipe(ignoreElements()), of(true)),
+          timer(withinMs, options.clock.scheduler).pipe(map(() => false)),
+        ).pipe(
+          take(1),
+          catchError(thrown => {
+            if (isFatal(thrown)) throw thrown
+            return of(false)
+          }),
+        )
+      }),
     close: (clientId, because) => {
       const entry = running?.connections.byClientId.get(clientId)
       if (entry === undefined) return

@@ -13,6 +13,7 @@ import { encodeHello, type Hello, type HelloStream, type Mark } from '../../../s
 import { CHAIN_ZERO, type Chain, epochOf, gatewayId, type Offset } from '../../../schemas/ids.ts'
 import { clock, DATA, EVENTS, record } from '../../support/logs.ts'
 import { memoryCloudLog } from '../../support/memory-cloud-log.ts'
+import { virtualClock } from '../../support/virtual-clock.ts'
 
 const epoch = epochOf(Buffer.alloc(8, 1))
 const stamp = { wallMs: 1, monoMs: 1, bootId: clock.bootId, quality: 'synchronised' as const }
@@ -144,25 +145,45 @@ const hello = (streams: HelloStream[], connection = '00000000000000c1'): Buffer 
 
 const running = () => {
   const uplink$ = new Subject<Uplink>()
+  const time = virtualClock()
+  const { scheduler } = time
+  const pass = (ms: number): void => {
+    scheduler.maxFrames = scheduler.frame + ms
+    scheduler.flush()
+    scheduler.frame = scheduler.maxFrames
+  }
   const log = memoryCloudLog()
+  const commits: number[] = []
   const marks: Mark[] = []
   const asked: string[] = []
   const closed: string[] = []
   const notices: IngestionNotice[] = []
   const events = () => log.kept('events').flatMap(entry => (entry.kind === 'event' ? [entry.event.kind] : []))
   const held = ingest({
-    log,
-    clock,
+    log: {
+      ...log,
+      append: (logClass, bodies, moved) => {
+        if (logClass === 'data') commits.push(bodies.length)
+        return log.append(logClass, bodies, moved)
+      },
+    },
+    clock: time,
     uplink$,
     sendMark: (_, payload) => marks.push(JSON.parse(payload.toString()) as Mark),
     sendWho: gateway => asked.push(gateway),
     close: (gateway, because) => closed.push(`${gateway} ${because}`),
   }).subscribe(notice => notices.push(notice))
-  const say = (payload: Buffer, connection = 'c1') =>
+  const say = (payload: Buffer, connection = 'c1') => {
     uplink$.next({ kind: 'hello', gateway: G, connection, payload })
-  const send = (frames: readonly Buffer[], connection = 'c1') =>
+    pass(100)
+  }
+  const sendAtOnce = (frames: readonly Buffer[], connection = 'c1') =>
     uplink$.next({ kind: 'export', gateway: G, connection, stream: DATA, payload: packWhole(frames) })
-  return { uplink$, log, closed, marks, asked, notices, events, say, send, held }
+  const send = (frames: readonly Buffer[], connection = 'c1') => {
+    sendAtOnce(frames, connection)
+    pass(100)
+  }
+  return { uplink$, log, commits, closed, marks, asked, notices, events, say, send, sendAtOnce, pass, held }
 }
 
 test('frames before a hello are not taken: the gateway is asked for one', () => {
@@ -183,6 +204,19 @@ test('a hello is answered with marks and credit, frames with a mark once they ar
   send(chain([2, 3]))
   assert.is(log.head('data'), 2)
   assert.equal([marks[1]!.answers, marks[1]!.streams[0]!.offset], [undefined, 5])
+  held.unsubscribe()
+})
+
+test('after a pause a frame is committed at once; what follows within five milliseconds shares a commit', () => {
+  const { say, sendAtOnce, pass, commits, marks, held } = running()
+  say(hello([stream()]))
+  for (const frame of chain([1, 1, 1, 1])) sendAtOnce([frame])
+  assert.equal(commits, [1], 'the first does not wait')
+  pass(4)
+  assert.equal(commits, [1])
+  pass(1)
+  assert.equal(commits, [1, 3])
+  assert.is(marks.at(-1)!.streams[0]!.offset, 4)
   held.unsubscribe()
 })
 

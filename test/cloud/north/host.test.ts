@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connectAsync } from 'mqtt'
-import { filter, firstValueFrom, lastValueFrom, ReplaySubject, timeout } from 'rxjs'
+import { filter, firstValueFrom, lastValueFrom, NEVER, ReplaySubject, timeout } from 'rxjs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { northSide } from '../../../cloud/north/host.ts'
@@ -42,6 +42,7 @@ const options = (writer: CloudWriter, logFolder: string, port = 0) => ({
   logFolder,
   clock,
   channelOf: () => channelId('chan-1'),
+  arrived$: NEVER,
 })
 
 test('what the writer made durable reaches a subscriber from a thread of its own', () =>

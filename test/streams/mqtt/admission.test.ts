@@ -6,7 +6,9 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ADMISSION_LIMITS, type AdmissionLimits, admission } from '../../../streams/mqtt/admission.ts'
 import type { Listener } from '../../../streams/mqtt/listener.ts'
+import type { Clock } from '../../../streams/run/clock.ts'
 import { issue, makeCa } from '../../support/certificates.ts'
+import { virtualClock } from '../../support/virtual-clock.ts'
 import { clock, message, outcome, pause, startBroker, startLink, stateOf, until } from './harness.ts'
 
 const ca = await makeCa()
@@ -114,11 +116,11 @@ test('what is no TLS is refused at once, and a silent peer in time', async () =>
 })
 
 /** The gate alone: what it admits, it hands to the test. */
-const openGate = async (limits: Partial<AdmissionLimits>) => {
+const openGate = async (limits: Partial<AdmissionLimits>, gateClock: Clock = clock) => {
   const admitted: Socket[] = []
   const refused: string[] = []
   const gate = admission(
-    clock,
+    gateClock,
     { admit: socket => admitted.push(socket), refused: (_, because) => refused.push(because) },
     { ...ADMISSION_LIMITS, ...limits },
   )
@@ -150,6 +152,25 @@ test('at most so many handshakes run; the next gets its slot when one is release
     admitted.every(socket => socket.remoteAddress === undefined || socket.readableLength > 0),
     'the hello is put back',
   )
+  stop()
+})
+
+test('in one turn of the event loop at most so many start, however many are ready', async () => {
+  const virtual = virtualClock()
+  const { gate, admitted, port, stop } = await openGate({ startsPerTurnMax: 2 }, virtual)
+  const hello = await clientHello()
+  for (let i = 0; i < 5; i += 1) quiet(port, `127.0.0.${40 + i}`, hello)
+  await until(() => admitted.length + gate.stats().waiting === 5)
+  await new Promise(resolve => setTimeout(resolve, 50))
+  assert.is(admitted.length, 2)
+  const nextTurn = () => {
+    virtual.scheduler.maxFrames = virtual.scheduler.frame
+    virtual.scheduler.flush()
+  }
+  nextTurn()
+  assert.is(admitted.length, 4)
+  nextTurn()
+  assert.is(admitted.length, 5)
   stop()
 })
 
