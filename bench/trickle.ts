@@ -2,8 +2,9 @@
 // its disk and has on the wire, measured side by side on gateways of their own.
 //
 // Written: `write_bytes` of /proc, what the process made dirty. A kernel with large folios counts a folio whole where a
-// page of it changed: up to twice what reaches a disk, never less but for a file system's journal. Wire: what passes the relay both ways, TLS included, TCP and IP headers not. The window is a multiple of what
-// an edge does every 10 and 30 s (metrics, trims), and both are in what it wrote: nothing is taken off.
+// page of it changed: up to twice what reaches a disk, never less but for a file system's journal.
+// Wire: what passes the relay both ways, TLS included, TCP and IP headers not. The window is a multiple of what an edge
+// does every 10 and 30 s (metrics, trims), and both are in what it wrote: nothing is taken off.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { makeIdentities } from './harness/identities.ts'
