@@ -41,7 +41,7 @@ export const outage: Scenario = {
       synsPerMinuteLastHalf: perMinute(MINUTES / 2, MINUTES),
       synsPerMinuteFirstMinutes: perMinute(0, FIRST_MINUTES),
       synsFirstMinute: perMinute(0, 1),
-      synsPerHour: perMinute(0, MINUTES) * MINUTES,
+      synsPerHour: Math.round(perMinute(0, MINUTES) * MINUTES),
       /** Of all gateways together: a fleet must not knock in step. */
       synsPerSecondMax: Math.max(...simulated.perSecond.slice(FIRST_MINUTES * 60)),
       synsPerSecondMedian: percentile(simulated.perSecond.slice(FIRST_MINUTES * 60), 0.5),

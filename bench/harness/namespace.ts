@@ -2,7 +2,7 @@
 // bucket (`tc tbf`) at each end. Needs root; without it there is none, and the caller is told why.
 //
 // What a relay on loopback cannot show: segments of 1,448 bytes instead of 64 KB, a send buffer that grows with the
-// congestion window instead of 2.5 MB at once, and a router that drops what its queue does not hold. Measured at
+// congestion window instead of 4 MB at once, and a router that drops what its queue does not hold. Measured at
 // 1 Mbit/s with a sender that never waits: 120,100 payload bytes a second, and 116 KB in the sender's kernel behind
 // 18 KB in the router. Delay is not in it (no netem here): a relay at the far end adds it, so the loop that TCP itself
 // sees is only as long as the queue, and a loss is mended sooner than it would be over 100 ms.

@@ -42,6 +42,7 @@ const client = connect({
   outgoingStore: outgoing,
 })
 client.on('error', () => undefined)
+client.once('connect', () => process.stdout.write('connected\n'))
 
 const publish = ({ records, producer }: Asked): Promise<Answered> =>
   new Promise((resolve, reject) => {

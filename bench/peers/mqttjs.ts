@@ -45,6 +45,8 @@ export const mqttjs: Peer = {
       const args = [...program(), String(relay.port), join(folder, 'edge')]
       const edge = start({ command: process.execPath, args })
       await edge.saying(/asked on port \d+/)
+      // What is stored while it connects, it may keep until it connects again.
+      await edge.saying(/^connected$/m)
       const askedPort = Number(/asked on port (\d+)/.exec(edge.said())?.[1])
       return { edge, cloud, relay, consumer, produce: batch => produceThere(askedPort, batch) }
     }),

@@ -50,6 +50,7 @@ export const foreignBroker: Concern<EdgeContext> = {
       clock,
       routes: settings.routes,
       sealWaitMsMax: settings.seal.waitMsMax,
+      sealSpacingMs: settings.seal.spacingMs,
     })
     const source: Source = { context, broker, intakes, held: openHeldIds(streams), taking: new Map() }
     const connections$ = consume(source).pipe(

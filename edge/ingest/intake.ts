@@ -1,6 +1,7 @@
 // Takes messages for one stream and seals them: acknowledged messages at once, the others with the next seal.
 //
 //   acknowledged only when durable   `done` is called after the commit that holds the message
+//   spared                           commits for QoS 0 alone keep a distance: each costs 25 KB of flash, whatever it holds
 //   in order                         one append at a time; what arrives meanwhile forms the next
 //   bounded                          by acknowledgements that are held, and for QoS 0 by bytes, beyond which it is
 //                                    dropped and counted
@@ -8,6 +9,7 @@
 // When the stream or the disk is full, QoS 0 is dropped, QoS 1 and 2 are tried again until `holdMsMax`.
 
 import { Observable, Subscription, timer } from 'rxjs'
+import { FRAME_BODY_BYTES_MAX } from '../../schemas/frame.ts'
 import type { TakenRecord } from '../../schemas/records.ts'
 import type { StreamLog } from '../../streams/log/log.ts'
 import type { Write } from '../../streams/log/store.ts'
@@ -23,7 +25,11 @@ export interface Taken {
 }
 
 export interface IntakeLimits {
+  /** QoS 0 after a pause: how long it waits for company. */
   readonly sealWaitMsMax: number
+  /** From one commit to the next that holds nothing but QoS 0, unless `sealBytes` wait. */
+  readonly sealSpacingMs: number
+  readonly sealBytes: number
   /** QoS 0 that waits: memory it may take while the disk stalls. */
   readonly waitingBytesMax: number
   /** How long a full stream holds a publisher before it is disconnected: below a keep-alive of 30 s. */
@@ -37,6 +43,8 @@ export interface IntakeLimits {
 
 export const INTAKE_LIMITS: IntakeLimits = {
   sealWaitMsMax: 250,
+  sealSpacingMs: 3_000,
+  sealBytes: FRAME_BODY_BYTES_MAX,
   waitingBytesMax: 8 * 1024 * 1024,
   holdMsMax: 20_000,
   retryMs: 500,
@@ -53,6 +61,8 @@ export type IntakeNotice =
 export interface Intake {
   readonly notices$: Observable<IntakeNotice>
   take(taken: Taken): void
+  /** What waits for company is sealed at once. */
+  flush(): void
   /** Nothing waits and nothing is being committed. */
   isIdle(): boolean
   /** Full, and has been for longer than publishers are held. */
@@ -64,9 +74,11 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
   let waiting: Taken[] = []
   let waitingBytes = 0
   let take = (taken: Taken): void => taken.done(fault('log_closed'))
+  let flush = (): void => undefined
   let running = false
   let fullSinceMs: number | undefined
   let lastFailedMs = Number.NEGATIVE_INFINITY
+  let lastSealedMs = Number.NEGATIVE_INFINITY
   const isHeldLong = (): boolean =>
     fullSinceMs !== undefined && clock.monoMs() - fullSinceMs >= limits.holdMsMax
   // When the last publisher was sent away nobody asks whether there is room: after as long again one may try.
@@ -97,13 +109,20 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
       )
     }
 
+    const startLater = (): void => {
+      const dueMs = lastSealedMs + limits.sealSpacingMs - clock.monoMs()
+      later ??= timer(Math.max(limits.sealWaitMsMax, dueMs), clock.scheduler).subscribe(start)
+    }
+
     const settled = (batch: readonly Taken[]): void => {
       running = false
+      lastSealedMs = clock.monoMs()
       if (fullSinceMs !== undefined) subscriber.next({ kind: 'room' })
       fullSinceMs = undefined
       subscriber.next({ kind: 'sealed', records: batch.length })
       for (const { record, done } of batch) if (record.qos > 0) done()
-      start()
+      if (waitingBytes >= limits.sealBytes || waiting.some(({ record }) => record.qos > 0)) start()
+      else if (waiting.length > 0) startLater()
     }
 
     const failed = (batch: readonly Taken[], thrown: unknown): void => {
@@ -138,14 +157,16 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
       waiting.push(taken)
       waitingBytes += bytesOf(taken)
       if (fullSinceMs !== undefined) later ??= timer(limits.retryMs, clock.scheduler).subscribe(start)
-      else if (qos > 0) start()
-      else if (!running) later ??= timer(limits.sealWaitMsMax, clock.scheduler).subscribe(start)
+      else if (qos > 0 || waitingBytes >= limits.sealBytes) start()
+      else if (!running) startLater()
       // Its own acknowledgement waits for nothing: there is none.
       if (qos === 0) taken.done()
     }
 
+    flush = start
     held.add(() => {
       running = false
+      flush = () => undefined
       later?.unsubscribe()
       take = taken => taken.done(fault('log_closed'))
       for (const { record, done } of waiting.splice(0)) if (record.qos > 0) done(fault('log_closed'))
@@ -157,6 +178,7 @@ export const openIntake = (log: StreamLog, clock: Clock, limits: IntakeLimits = 
   return {
     notices$,
     take: taken => take(taken),
+    flush: () => flush(),
     isFull,
     isIdle: () => !running && waiting.length === 0,
   }

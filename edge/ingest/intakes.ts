@@ -30,6 +30,7 @@ export interface IntakesOptions {
   readonly clock: Clock
   readonly routes: readonly Route[]
   readonly sealWaitMsMax: number
+  readonly sealSpacingMs: number
 }
 
 type Told = IntakeNotice | { readonly kind: 'unrouted'; readonly records: number }
@@ -39,10 +40,10 @@ const TELL_MS = 1_000
 const IDLE_LOOK_MS = 10
 
 /** Errors: stream_unknown, for a route to a stream that is not declared. */
-export const openIntakes = ({ streams, clock, routes, sealWaitMsMax }: IntakesOptions): Intakes => {
+export const openIntakes = ({ streams, clock, routes, ...seal }: IntakesOptions): Intakes => {
   for (const { stream } of routes) if (stream !== 'none') streams.stream(stream)
   const streamOf = openRoutes(routes)
-  const limits = { ...INTAKE_LIMITS, sealWaitMsMax }
+  const limits = { ...INTAKE_LIMITS, sealWaitMsMax: seal.sealWaitMsMax, sealSpacingMs: seal.sealSpacingMs }
   const intakes = new Map<StreamName, Intake>(
     streams.all.map(log => [log.name, openIntake(log, clock, limits)]),
   )
@@ -69,6 +70,7 @@ export const openIntakes = ({ streams, clock, routes, sealWaitMsMax }: IntakesOp
     close: () =>
       defer(() => {
         closing = true
+        for (const intake of intakes.values()) intake.flush()
         return timer(0, IDLE_LOOK_MS, clock.scheduler).pipe(
           filter(() => [...intakes.values()].every(intake => intake.isIdle())),
           take(1),

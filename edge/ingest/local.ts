@@ -41,6 +41,7 @@ export const localBroker: Concern<EdgeContext> = {
       clock,
       routes: settings.routes,
       sealWaitMsMax: settings.seal.waitMsMax,
+      sealSpacingMs: settings.seal.spacingMs,
     })
     const refused$ = new Subject<Notice>()
     const { host, port, connectionsMax } = settings.local
