@@ -13,6 +13,7 @@ import { type Outcome, writeReport } from './harness/report.ts'
 import { openTeller } from './harness/told.ts'
 import { live } from './live.ts'
 import { machine } from './machine.ts'
+import { outage } from './outage.ts'
 import { type Flags, flagsOf, type Scenario, type Switch } from './scenario.ts'
 import { storm } from './storm.ts'
 import { judge } from './targets.ts'
@@ -30,6 +31,7 @@ const scenarios: readonly Scenario[] = [
   thin,
   backlog,
   trickle,
+  outage,
 ]
 
 interface Given {

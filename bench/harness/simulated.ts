@@ -17,9 +17,9 @@ import type { SimulatedIdentity } from './identities.ts'
 
 const clock = systemClock()
 const KEEP_ALIVE_S = 60
-/** As the edge begins before it knows the rate: 16 KB messages, 48 KB in flight (edge/export/pace.ts). */
+/** As the edge begins before it knows the rate: 16 KB messages, 32 KB in flight (edge/export/pace.ts). */
 const MESSAGE_BYTES = 16 * 1024
-const WINDOW_BYTES = 48 * 1024
+const WINDOW_BYTES = 32 * 1024
 /** As the edge before its first growth: uniform in 0…1 s. */
 const RETRY_MS_MAX = 1_000
 

@@ -1,14 +1,17 @@
 // When to try again: pure arithmetic over moments and chance that are handed in, so that a storm can be simulated.
 //
-//   spread     a wait is uniform over 0…max(1 s, outage / 30), so a fleet that fell together does not rise together
-//   capped     never above 60 s × what the other end last asked for
+//   quick      in the first minute of an outage a wait is uniform over 0…1 s: so long do most of them last
+//   rare       then its length grows with the square of the outage, and its first half is left out: over an hour less
+//              than one try a minute, each of which costs a metered link money
+//   spread     half of a wait is chance, so a fleet that fell together does not rise together
+//   capped     never above 90 s × what the other end last asked for
 //   patient    the outage goes on through connections that did not last a minute
 
 export interface RetryLimits {
-  /** Spread of the first tries: short, for the common case of one lost connection. */
+  /** Longest wait in a short outage. */
   readonly firstWaitMsMax: number
-  /** The spread is the outage divided by this: about 30 tries for each tripling of an outage. */
-  readonly outageDivisor: number
+  /** Up to here an outage is short. */
+  readonly shortOutageMsMax: number
   readonly waitMsMax: number
   /** A flapping carrier must not turn every gateway into a source of handshakes. */
   readonly localSignEveryMsMin: number
@@ -18,8 +21,8 @@ export interface RetryLimits {
 
 export const RETRY_LIMITS: RetryLimits = {
   firstWaitMsMax: 1_000,
-  outageDivisor: 30,
-  waitMsMax: 60_000,
+  shortOutageMsMax: 60_000,
+  waitMsMax: 90_000,
   localSignEveryMsMin: 5_000,
   stableMsMin: 60_000,
 }
@@ -55,8 +58,10 @@ export const retryWaitMs = (
   limits = RETRY_LIMITS,
 ): number => {
   const outageMs = Math.max(0, nowMs - state.outageSinceMs)
-  const spreadMs = Math.max(limits.firstWaitMsMax, outageMs / limits.outageDivisor)
-  return unit * Math.min(spreadMs, limits.waitMsMax * Math.max(1, factor))
+  if (outageMs <= limits.shortOutageMsMax) return unit * limits.firstWaitMsMax
+  const growth = (outageMs / limits.shortOutageMsMax) ** 2
+  const longestMs = Math.min(limits.firstWaitMsMax * growth, limits.waitMsMax * Math.max(1, factor))
+  return (longestMs * (1 + unit)) / 2
 }
 
 /** How long a local sign that arrives now has to wait before it may cause a try. */

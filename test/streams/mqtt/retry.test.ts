@@ -18,14 +18,17 @@ test('the first waits are spread over a second', () => {
   const state = retryStart(0)
   assert.is(retryWaitMs(state, { nowMs: 0, unit: 0, factor: 1 }), 0)
   assert.is(retryWaitMs(state, { nowMs: 0, unit: 0.5, factor: 1 }), 500)
-  assert.is(retryWaitMs(state, { nowMs: 29_000, unit: 1, factor: 1 }), 1_000)
+  assert.is(retryWaitMs(state, { nowMs: MINUTE_MS, unit: 1, factor: 1 }), 1_000, 'for a minute')
 })
 
-test('the spread grows with the outage, a thirtieth of it, up to a minute times the hint', () => {
+test('from a minute on waits grow with the square of the outage, half of them chance, up to 90 s times the hint', () => {
   const state = retryStart(0)
-  assert.is(retryWaitMs(state, { nowMs: 10 * MINUTE_MS, unit: 1, factor: 1 }), 20_000)
-  assert.is(retryWaitMs(state, { nowMs: 24 * HOUR_MS, unit: 1, factor: 1 }), MINUTE_MS)
-  assert.is(retryWaitMs(state, { nowMs: 24 * HOUR_MS, unit: 1, factor: 5 }), 5 * MINUTE_MS)
+  const capMs = RETRY_LIMITS.waitMsMax
+  assert.is(capMs, 90_000)
+  assert.is(retryWaitMs(state, { nowMs: 5 * MINUTE_MS, unit: 0, factor: 1 }), 12_500)
+  assert.is(retryWaitMs(state, { nowMs: 5 * MINUTE_MS, unit: 1, factor: 1 }), 25_000)
+  assert.is(retryWaitMs(state, { nowMs: 24 * HOUR_MS, unit: 1, factor: 1 }), capMs)
+  assert.is(retryWaitMs(state, { nowMs: 24 * HOUR_MS, unit: 1, factor: 5 }), 5 * capMs)
   assert.is(
     retryWaitMs(state, { nowMs: 0, unit: 1, factor: 5 }),
     1_000,
@@ -33,7 +36,7 @@ test('the spread grows with the outage, a thirtieth of it, up to a minute times 
   )
   assert.is(
     retryWaitMs(state, { nowMs: 24 * HOUR_MS, unit: 1, factor: 0 }),
-    MINUTE_MS,
+    capMs,
     'no hint shortens the cap',
   )
 })
