@@ -69,6 +69,13 @@ export const mayGatewaySubscribe = (gateway: GatewayId, filter: string): boolean
 const RESERVED_LOCAL = ['commands', 'heartbeat', ROOT]
 export const isReservedLocal = (topic: string): boolean =>
   topic.startsWith('$') || RESERVED_LOCAL.some(root => topic === root || topic.startsWith(`${root}/`))
+/** Counted in place: it is asked for every message. */
+export const topicLevels = (topic: string): number => {
+  let levels = 1
+  for (let at = topic.indexOf('/'); at >= 0; at = topic.indexOf('/', at + 1)) levels += 1
+  return levels
+}
+
 /** Only the agent publishes here. */
 export const isAgentLocal = (topic: string): boolean => topic === 'commands' || topic.startsWith('commands/')
 

@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePorts } from './ports.ts'
-import { atEnd, isProfiled, PROJECT, programArgs, run, type Started, start } from './process.ts'
+import { atEnd, isProfiled, PROJECT, program, run, type Started, start } from './process.ts'
 
-const CLOUD = join(PROJECT, 'dist/cloud/main.js')
-const EDGE = join(PROJECT, 'dist/edge/main.js')
+const CLOUD = join(PROJECT, 'cloud/headgate-cloud.js')
+const EDGE = join(PROJECT, 'edge/headgate-edge.js')
 
 export interface EdgeStatus {
   readonly link: string
@@ -90,10 +90,11 @@ export const install = async (under: string = tmpdir()): Promise<Installation> =
       folder: gatewayFolder,
       localPort,
       start: async (env = {}) => {
+        const edge = program(EDGE)
         const started = keep(
           start({
-            command: process.execPath,
-            args: [...programArgs(EDGE), 'run', '--data', gatewayFolder],
+            command: edge.command,
+            args: [...edge.args, 'run', '--data', gatewayFolder],
             env: {
               EDGE_LOCAL_PORT: String(localPort),
               EDGE_METRICS_PORT: String(metricsPort),
@@ -119,10 +120,11 @@ export const install = async (under: string = tmpdir()): Promise<Installation> =
     enrol,
     started: processes,
     startCloud: async (env = {}) => {
+      const cloud = program(CLOUD)
       const started = keep(
         start({
-          command: process.execPath,
-          args: [...programArgs(CLOUD), 'run', '--data', cloudFolder],
+          command: cloud.command,
+          args: [...cloud.args, 'run', '--data', cloudFolder],
           env: { ...cloudEnv, ...env },
         }),
       )

@@ -1,4 +1,7 @@
 // Watches programs while they work: memory, event-loop delay, and a count of work done, a few times a second.
+//
+// What goes wrong while nobody waits is kept until `stop`, which throws it: a program that dies is named, with what it
+// said last. An observation that nobody stops ends by itself with the first program that does.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Line, Plot } from './plots.ts'
@@ -14,6 +17,7 @@ export interface Observed {
 export interface Observation {
   /** The time since the start of the observation. */
   elapsedMs(): number
+  /** Takes a last sample. Throws what kept it from watching to the end. */
   stop(): Promise<Observed>
 }
 
@@ -54,12 +58,16 @@ export const observe = ({ processes, done, loopDelay, everyMs = 200 }: Observe):
     }
     await sample()
   }
-  const running = loop()
+  const running: Promise<Failure | undefined> = loop().then(
+    () => undefined,
+    async (thrown: unknown) => ({ thrown: (await causeAmong(processes)) ?? thrown }),
+  )
   return {
     elapsedMs: () => performance.now() - startedMs,
     stop: async () => {
       stopped = true
-      await running
+      const failure = await running
+      if (failure !== undefined) throw failure.thrown
       const lines: Line[] = memory.map(({ name, points }) => ({ name, points }))
       return {
         rssMbMax: Object.fromEntries(
@@ -93,6 +101,29 @@ export const observe = ({ processes, done, loopDelay, everyMs = 200 }: Observe):
   }
 }
 
+interface Failure {
+  readonly thrown: unknown
+}
+
+/** /proc forgets a process a moment before its last output is read. */
+const ENDED_WITHIN_MS = 500
+const SAID_CHARACTERS = 2_000
+
+/** Of a sample that failed: the program that is not there any more, if there is one. */
+const causeAmong = async (processes: Observe['processes']): Promise<Error | undefined> => {
+  const causes = Object.entries(processes).map(async ([name, { pid, ended, said }]) => {
+    const how = await Promise.race([
+      ended.catch((thrown: unknown) => String(thrown)),
+      sleep(ENDED_WITHIN_MS, undefined, { ref: false }),
+    ])
+    if (how === undefined) return undefined
+    return new Error(
+      `${name} (process ${pid}) ended with ${how} while it was observed: ${said().slice(-SAID_CHARACTERS)}`,
+    )
+  })
+  return (await Promise.all(causes)).find(cause => cause !== undefined)
+}
+
 /** Counts by upper bound in seconds, cumulative, as Prometheus has them. */
 export type Histogram = ReadonlyMap<number, number>
 
@@ -107,9 +138,10 @@ export const readHistogram = (text: string, name: string): Histogram =>
 export const difference = (now: Histogram, before: Histogram): Histogram =>
   new Map([...now].map(([bound, count]) => [bound, count - (before.get(bound) ?? 0)]))
 
-/** By linear interpolation within a bucket, as Prometheus does; seconds. */
+/** By linear interpolation within a bucket, as Prometheus does; seconds. 0 of nothing. */
 export const quantileOf = (histogram: Histogram, share: number): number => {
   const total = Math.max(0, ...histogram.values())
+  if (total === 0) return 0
   const wanted = total * share
   let lower = 0
   let below = 0

@@ -34,9 +34,15 @@ export const profileInto = (folder: string): void => {
 }
 export const isProfiled = (): boolean => profileFolder !== undefined
 
-/** A program of ours: the built file, and what Node needs to know before it. */
-export const programArgs = (file: string): string[] =>
-  profileFolder === undefined ? [file] : ['--cpu-prof', `--cpu-prof-dir=${profileFolder}`, file]
+/** A program of ours as people start it; for a profile, Node gets what the file's first line gives it, and more. */
+export const program = (file: string): Pick<Start, 'command' | 'args'> => {
+  if (profileFolder === undefined) return { command: file, args: [] }
+  const flags = /^#!.* node(.*)$/m.exec(readFileSync(file, 'utf8'))?.[1]?.split(' ') ?? []
+  return {
+    command: process.execPath,
+    args: [...flags.filter(flag => flag !== ''), '--cpu-prof', `--cpu-prof-dir=${profileFolder}`, file],
+  }
+}
 
 /** Linux counts in hundredths of a second; utime and stime are fields 14 and 15, behind a name in parentheses. */
 const cpuMs = (pid: number): number => {

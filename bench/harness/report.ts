@@ -1,4 +1,6 @@
 // Results on disk: a line of JSON each in results.jsonl, and one page that draws them all and needs no internet.
+//
+// The lines are the truth: the page is made anew from all of them each time.
 
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

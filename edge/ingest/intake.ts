@@ -19,7 +19,7 @@ import { fault, isFatal, isFault } from '../../streams/run/fault.ts'
 export interface Taken {
   readonly record: TakenRecord
   /** Rows that belong in the same transaction. */
-  readonly alongside?: readonly Write[]
+  readonly alongside?: readonly Write[] | undefined
   /** Once durable, or with the reason why it cannot be. */
   readonly done: (error?: Error) => void
 }
@@ -189,9 +189,11 @@ const bytesOf = ({ record }: Taken): number => record.payload.length + record.to
 /** How many of those that wait make the next append. */
 const batchCount = (waiting: readonly Taken[], { batchRecordsMax, batchBytesMax }: IntakeLimits): number => {
   let bytes = 0
-  for (const [i, taken] of waiting.entries()) {
+  let count = 0
+  for (const taken of waiting) {
     bytes += bytesOf(taken)
-    if (i === batchRecordsMax || (i > 0 && bytes > batchBytesMax)) return i
+    if (count === batchRecordsMax || (count > 0 && bytes > batchBytesMax)) break
+    count += 1
   }
-  return waiting.length
+  return count
 }

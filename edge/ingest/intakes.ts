@@ -64,8 +64,12 @@ export const openIntakes = ({ streams, clock, routes, ...seal }: IntakesOptions)
         unrouted$.next({ kind: 'unrouted', records: 1 })
         return done()
       }
-      const record = { ...message, receivedMonoMs: clock.monoMs() }
-      intake.take(alongside === undefined ? { record, done } : { record, alongside, done })
+      const { topic, payload, qos, retain } = message
+      intake.take({
+        record: { topic, payload, qos, retain, receivedMonoMs: clock.monoMs() },
+        alongside,
+        done,
+      })
     },
     close: () =>
       defer(() => {

@@ -1,5 +1,5 @@
-// The only file that knows what aedes 1.2.0 does not declare: its persistence, the packet id counter of a client and
-// the publish call that ends each message's way. Everything else goes through its options.
+// The only file that knows what aedes 1.2.0 does not declare: its persistence, the packet id counter of a client, the
+// tree of its subscriptions and the publish call that ends each message's way. Everything else goes through its options.
 
 import type { Readable } from 'node:stream'
 import { Aedes, type AedesOptions, type AedesPublishPacket, type Client } from 'aedes'
@@ -52,7 +52,15 @@ export interface Filter {
 
 type Done = (error?: Error | null) => void
 
+/** mqemitter: removal takes effect in a later turn, then `done` is called. */
+interface Emitter {
+  readonly _matcher: { match(topic: string): readonly unknown[] }
+  on(filter: string, listener: unknown, done?: () => void): unknown
+  removeListener(filter: string, listener: unknown, done?: () => void): unknown
+}
+
 interface Inside {
+  readonly mq: Emitter
   persistence: Persistence
   counter: number
   publish(packet: unknown, client: Client | Done | null, done?: Done): void
@@ -90,9 +98,37 @@ export const consumeOnly = (broker: Aedes): void => {
   }
 }
 
+/** Topics whose listeners are remembered. */
+const REMEMBERED_MAX = 10_000
+
+/** Whether somebody who is connected subscribes to a topic. */
+const audienceOf = ({ mq }: Inside): ((topic: string) => boolean) => {
+  const remembered = new Map<string, boolean>()
+  const [on, removeListener] = [mq.on.bind(mq), mq.removeListener.bind(mq)]
+  mq.on = (filter, listener, done) => {
+    const added = on(filter, listener, done)
+    remembered.clear()
+    return added
+  }
+  mq.removeListener = (filter, listener, done) =>
+    removeListener(filter, listener, () => {
+      remembered.clear()
+      done?.()
+    })
+  return topic => {
+    const known = remembered.get(topic)
+    if (known !== undefined) return known
+    const found = mq._matcher.match(topic).length > 0
+    if (remembered.size >= REMEMBERED_MAX) remembered.clear()
+    remembered.set(topic, found)
+    return found
+  }
+}
+
 /**
  * Before each message is routed; what `numbered` returns is called with the number that aedes knows it by. Its order
- * is that of routing: a subscriber drops what has a smaller one than it saw last.
+ * is that of routing: a subscriber drops what has a smaller one than it saw last. A client's message that nobody
+ * subscribes to ends here: most of what devices say is for the log alone, and routing it would cost more than the log.
  */
 export const beforeRouting = (
   broker: Aedes,
@@ -100,16 +136,24 @@ export const beforeRouting = (
 ): void => {
   const inside = broker as unknown as Inside
   const publish = inside.publish.bind(broker)
+  const hasAudience = audienceOf(inside)
   inside.publish = (packet, client, done) => {
     const bind = typeof packet === 'object' && packet !== null ? numbered(packet) : undefined
     if (bind !== undefined) {
       inside.counter += 1
       Object.assign(packet as object, { brokerId: broker.id, brokerCounter: inside.counter })
       bind(inside.counter)
+    } else if (done !== undefined && client !== null && !hasAudience(topicOf(packet))) {
+      return done(null)
     }
     publish(packet, client, done)
   }
 }
+
+const topicOf = (packet: unknown): string =>
+  typeof packet === 'object' && packet !== null && 'topic' in packet && typeof packet.topic === 'string'
+    ? packet.topic
+    : ''
 
 /** The next packet id of a connection, from the same counter as aedes' own. */
 export const nextMessageId = (client: Client): number => {

@@ -11,6 +11,7 @@ import type { Clock, Random } from '../run/clock.ts'
 import { type AedesClient, nextMessageId } from './aedes.ts'
 import type { BrokerState, Peer, PeerCertificate, RefusalCode } from './broker.ts'
 import { type Downlink, openDownlink } from './downlink.ts'
+import { gatherWrites } from './gather.ts'
 import type { BrokerLimits } from './limits.ts'
 import { packetMeter } from './packets.ts'
 
@@ -94,6 +95,7 @@ export const openConnections = ({ clock, random, limits, emit, left }: Connectio
       })
       return
     }
+    gatherWrites(socket)
     const client = broker.handle(socket)
     const entry: Entry = {
       connection: random.bytes(8).toString('hex'),

@@ -2,7 +2,7 @@
 
 import type { AedesOptions } from 'aedes'
 import { defer, firstValueFrom, takeUntil } from 'rxjs'
-import { filterMatches, isFilter, TOPIC_BYTES_MAX } from '../../schemas/topics.ts'
+import { filterMatches, isFilter, TOPIC_BYTES_MAX, topicLevels } from '../../schemas/topics.ts'
 import { isFatal, reasonOf } from '../run/fault.ts'
 import { type AedesClient, type AedesPacket, connackError, subscriptionsOf } from './aedes.ts'
 import type { BrokerRules, Peer, Received, Verdict } from './broker.ts'
@@ -48,7 +48,7 @@ export const subscriptionGate =
   (entry: Entry | undefined, filter: string): boolean =>
     entry?.peer !== undefined &&
     isFilter(filter) &&
-    filter.split('/').length <= limits.topicLevelsMax &&
+    topicLevels(filter) <= limits.topicLevelsMax &&
     !/^\$(share|SYS)(\/|$)/.test(filter) && // aedes grants shared subscriptions, then never delivers to them.
     rules.refuseSubscribe(entry.peer, filter) === undefined
 
@@ -58,7 +58,7 @@ export const brokerHooks = (options: HooksOptions): AedesOptions => {
 
   const refusePublish = (peer: Peer, topic: string, payloadBytes: number): string | undefined => {
     if (topic.length > TOPIC_BYTES_MAX) return `a topic of more than ${TOPIC_BYTES_MAX} bytes`
-    if (topic.split('/', limits.topicLevelsMax + 1).length > limits.topicLevelsMax)
+    if (topicLevels(topic) > limits.topicLevelsMax)
       return `a topic of more than ${limits.topicLevelsMax} levels`
     if (payloadBytes > limits.packetBytesMax) return `a payload of more than ${limits.packetBytesMax} bytes`
     return rules.refusePublish(peer, topic)

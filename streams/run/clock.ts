@@ -33,13 +33,17 @@ export const stampOf = (clock: Clock): Stamp => ({
 export const CLOCK_FLOOR_MS = Date.UTC(2025, 0, 1)
 
 /** The machine's own clock. `bootId` as the kernel gives it, if it does. */
-export const systemClock = (bootId: BootId = bootIdOf(randomBytes(8))): Clock => ({
-  nowMs: () => Date.now(),
-  monoMs: () => Number(process.hrtime.bigint() / 1_000_000n),
-  bootId,
-  quality: () => (Date.now() < CLOCK_FLOOR_MS ? 'unknown' : 'synchronised'),
-  scheduler: asyncScheduler,
-})
+export const systemClock = (bootId: BootId = bootIdOf(randomBytes(8))): Clock => {
+  // One counter, the machine's, read in two ways: this one is called for every message and allocates nothing.
+  const processStartMs = Number(process.hrtime.bigint()) / 1e6 - performance.now()
+  return {
+    nowMs: () => Date.now(),
+    monoMs: () => Math.floor(processStartMs + performance.now()),
+    bootId,
+    quality: () => (Date.now() < CLOCK_FLOOR_MS ? 'unknown' : 'synchronised'),
+    scheduler: asyncScheduler,
+  }
+}
 
 export const systemRandom: Random = {
   bytes: count => randomBytes(count),

@@ -1,9 +1,11 @@
 // The embedded broker's promises to devices: acknowledgement after `done`, once for QoS 2, bounds and refusals.
 
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { firstValueFrom, Observable, of } from 'rxjs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { BrokerRules, Received } from '../../../streams/mqtt/broker.ts'
+import { gatherWrites } from '../../../streams/mqtt/gather.ts'
 import {
   message,
   outcome,
@@ -380,6 +382,54 @@ test('a port in use is a coded fault that names the key to change', async () => 
     )
   }
   stop()
+})
+
+test('who subscribes after others have published hears what comes next, and nothing once it has unsubscribed', async () => {
+  const { port, stop } = await startBroker(plainAt())
+  const device = startLink(port, { clientId: 'device' })
+  await stateOf(device.link, 'up')
+  const say = async (text: string) =>
+    assert.is(await outcome(device.link.publish(message('plant/1', text))), 'done')
+  await say('before')
+  const { link, stop: leave } = startLink(port, { clientId: 'listener' })
+  await stateOf(link, 'up')
+  const heard: string[] = []
+  const listening = link.messages('plant/+').subscribe(({ payload }) => heard.push(payload.toString()))
+  await pause(50)
+  await say('while')
+  await until(() => heard.length === 1)
+  listening.unsubscribe()
+  await pause(50)
+  await say('after')
+  link.messages('plant/#').subscribe(({ payload }) => heard.push(payload.toString()))
+  await pause(50)
+  await say('again')
+  await until(() => heard.length === 2)
+  assert.equal(heard, ['while', 'again'])
+  leave()
+  device.stop()
+  stop()
+})
+
+test('acknowledgements of one turn leave in their order, also around a larger packet and at the end', async () => {
+  const server = createServer(socket => {
+    gatherWrites(socket)
+    for (let n = 0; n < 3_000; n++) socket.write(Buffer.of(n & 255, n >> 8))
+    socket.write(Buffer.alloc(1_000, 7))
+    socket.write(Buffer.of(1))
+    socket.end(Buffer.of(2))
+  }).listen(0, '127.0.0.1')
+  await new Promise(resolve => server.once('listening', resolve))
+  const client = connect({ host: '127.0.0.1', port: (server.address() as AddressInfo).port })
+  const chunks: Buffer[] = []
+  client.on('data', (chunk: Buffer) => chunks.push(chunk))
+  await new Promise(resolve => client.once('end', resolve))
+  server.close()
+  const bytes = Buffer.concat(chunks)
+  assert.is(bytes.length, 6_000 + 1_000 + 2)
+  for (let n = 0; n < 3_000; n++) assert.is(bytes.readUInt16LE(2 * n), n)
+  assert.ok(bytes.subarray(6_000, 7_000).every(byte => byte === 7))
+  assert.equal([...bytes.subarray(7_000)], [1, 2])
 })
 
 test('consume: the owner is the only receiver, but what it publishes itself reaches subscribers', async () => {
