@@ -63,7 +63,7 @@ const measured = async (installation: Installation, relay: Relay, flags: Flags, 
   await relay.cut()
   await linkIs('down', gateway)
   const logFile = join(gateway.folder, 'log.mdb')
-  const before = { blocks: statSync(logFile).blocks, written: edge.writtenBytes() }
+  const before = { blocks: statSync(logFile).blocks, written: edge.writtenBytes(), cpuMs: edge.cpuMs() }
   let accepted = 0
   const [produced, observed] = await observing({ processes: { edge, cloud }, done: () => accepted }, () =>
     produce({
@@ -82,12 +82,19 @@ const measured = async (installation: Installation, relay: Relay, flags: Flags, 
   const writtenBytes = edge.writtenBytes() - before.written
   told.say(`accepted ${records} in ${Math.round(produced.elapsedMs)} ms; uplink restored`)
 
+  const atRestore = { edgeCpuMs: edge.cpuMs(), cloudCpuMs: cloud.cpuMs() }
   const upBefore = relay.up()
   const drained = await watch(gateway, { edge, cloud }, records, () => relay.restore(), told)
   const uplinkBytes = relay.up() - upBefore
   const viewsMs = projections
     ? await caughtUp(() => installation.api(`/api/gateways/${gateway.id}/delivery`), records)
     : 0
+  const cpuUsEach = (fromMs: number, toMs: number): number => rounded(((toMs - fromMs) * 1_000) / records, 2)
+  const cpu = {
+    edgeCpuUsPerRecordAccepted: cpuUsEach(before.cpuMs, atRestore.edgeCpuMs),
+    edgeCpuUsPerRecordDrained: cpuUsEach(atRestore.edgeCpuMs, edge.cpuMs()),
+    cloudCpuUsPerRecord: cpuUsEach(atRestore.cloudCpuMs, cloud.cpuMs()),
+  }
   const outages: Outage[] = []
   for (let index = 0; index < SHORT_OUTAGES[tiny ? 'tiny' : 'byDefault']; index++) {
     outages.push(await shortOutage(gateway, relay, index))
@@ -126,6 +133,7 @@ const measured = async (installation: Installation, relay: Relay, flags: Flags, 
     uplinkBytesPerRecord: rounded(uplinkBytes / records),
     edgeDiskBytesPerRecord: rounded(diskBytes / records),
     edgeDiskBytesWrittenPerRecord: rounded(writtenBytes / records),
+    ...cpu,
     projections,
     tls: true,
     durable: true,

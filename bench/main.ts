@@ -128,6 +128,8 @@ type Ended =
   | { readonly kind: 'failed'; readonly scenario: Scenario; readonly because: string }
 
 let child: ChildProcess | undefined
+/** A signal came: no further scenario starts. */
+let isEnding = false
 
 /** Its standard error is ours; its last line on standard output is the result. */
 const runApart = async (scenario: Scenario, given: Given): Promise<Ended> => {
@@ -159,6 +161,7 @@ const runAll = async (given: Given): Promise<boolean> => {
   const { json = false } = given
   const all: Ended[] = []
   for (const scenario of scenarios) {
+    if (isEnding) return false
     const ended = await runApart(scenario, given).catch(
       (thrown: unknown): Ended => ({ kind: 'failed', scenario, because: messageOf(thrown) }),
     )
@@ -236,11 +239,17 @@ for (const scenario of scenarios) {
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
+    isEnding = true
     const gone = child === undefined ? Promise.resolve() : once(child, 'close').then(() => undefined)
     child?.kill('SIGTERM')
     void Promise.all([gone, endAll()]).finally(() => process.exit(130))
   })
 }
+// What nobody waited for, in a timer or a socket: without this the programs would outlive the harness.
+process.once('uncaughtException', thrown => {
+  complain(`bench: ${thrown.stack ?? thrown.message}`)
+  void endAll().finally(() => process.exit(1))
+})
 try {
   await command.parseAsync()
 } catch (thrown) {

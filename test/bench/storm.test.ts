@@ -55,8 +55,8 @@ test('gateways that hold tickets come back all at once, and every record is in t
   }
 })
 
-test('with full handshakes and without projections the promises are the same', async () => {
-  const flags = flagsOf(storm, { tiny: true, gateways: 5, full: true, projections: false })
+test('with full handshakes the promises are the same', async () => {
+  const flags = flagsOf(storm, { tiny: true, gateways: 5, full: true })
   check(await storm.run(flags, silent), flags)
 })
 
