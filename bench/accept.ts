@@ -1,7 +1,7 @@
 // Accepting alone: devices publish with QoS 1 into a running edge whose uplink is cut, and wait for PUBACK.
 //
-// As in the drain, nothing leaves the edge meanwhile. Ours and the rivals take turns, twice, so that what else the machine
-// does falls on all; of each the better round counts. All processes of all of them are there in every round.
+// As in the drain, nothing leaves the edge meanwhile. Ours and the rivals take turns, three times, so that what else the
+// machine does falls on all; of each the best round counts. All processes of all of them are there in every round.
 
 import { peers, ratiosOf } from './peers/all.ts'
 import { type Contender, openOurs, openPeer } from './peers/contenders.ts'
@@ -10,7 +10,7 @@ import { latencies, type Missing } from './peers/outage.ts'
 import { CONNECTIONS } from './peers/peer.ts'
 import { percentile, type Result, rounded, type Scenario, type Told } from './scenario.ts'
 
-const ROUNDS = 2
+const ROUNDS = 3
 const WARM_UP_RECORDS = { byDefault: 5_000, tiny: 500 }
 
 interface Round {

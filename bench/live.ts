@@ -6,6 +6,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { produce } from './harness/generator.ts'
+import { channelOf } from './harness/identities.ts'
 import { type Gateway, type Installation, install, until } from './harness/installation.ts'
 import { type LiveRecord, startLiveProbe } from './harness/live-probe.ts'
 import { observe } from './harness/observe.ts'
@@ -53,7 +54,7 @@ export const live: Scenario = {
       const probe = await startLiveProbe({
         localPort: talking.localPort,
         northPort: installation.northPort,
-        channel: await channelOf(installation, talking.id),
+        channel: await channelOf(installation.cloudFolder, talking.id),
         perSecond: PER_SECOND,
         apiPort: installation.apiPort,
         gateway: talking.id,
@@ -134,13 +135,6 @@ const linked = (gateway: Gateway): Promise<true> =>
 const data = async (gateway: Gateway) => {
   const { streams } = await gateway.status()
   return streams.find(({ name }) => name === 'data') ?? { head: 0, marked: 0 }
-}
-
-const channelOf = async (installation: Installation, gateway: string): Promise<string> => {
-  const { dataChannel } = (await (await installation.api(`/api/gateways/${gateway}`)).json()) as {
-    dataChannel: string
-  }
-  return dataChannel
 }
 
 /** Until all of it is marked and stands in the views. Resolves with the milliseconds from `fromMs` to the last mark. */

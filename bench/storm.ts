@@ -7,8 +7,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { audit } from './harness/audit.ts'
 import { sequenceOf } from './harness/generator.ts'
-import { makeIdentities } from './harness/identities.ts'
-import { type Gateway, type Installation, install, until } from './harness/installation.ts'
+import { channelOf, makeIdentities } from './harness/identities.ts'
+import { type Installation, install, until } from './harness/installation.ts'
 import { startLiveProbe } from './harness/live-probe.ts'
 import { difference, type Histogram, observe, quantileOf, readHistogram } from './harness/observe.ts'
 import { percentilesOf } from './harness/plots.ts'
@@ -50,7 +50,7 @@ export const storm: Scenario = {
 
       const cloud = await installation.startCloud(env)
       const edge = await live.start()
-      const channel = await channelOf(installation, live)
+      const channel = await channelOf(installation.cloudFolder, live.id)
       await until('the live gateway is up', async () =>
         (await live.status()).link === 'up' ? true : undefined,
       )
@@ -163,11 +163,6 @@ const firstConnections = async (fleet: readonly Simulated[], port: number, told:
     }
   }
   await Promise.all(Array.from({ length: CALM_AT_ONCE }, one))
-}
-
-export const channelOf = async (installation: Installation, { id }: Gateway): Promise<string> => {
-  const answer = await installation.api(`/api/gateways/${id}`)
-  return ((await answer.json()) as { dataChannel: string }).dataChannel
 }
 
 export const loopDelayOf = async (installation: Installation): Promise<Histogram> =>

@@ -22,6 +22,18 @@ export interface SimulatedIdentity {
 /** So many share a commit of the registry. */
 const AT_ONCE = 16
 
+/** Of an enrolled gateway, from the registry: the API needs the views for its answer. */
+export const channelOf = async (cloudFolder: string, gateway: string): Promise<string> => {
+  const registry = openRegistry(join(cloudFolder, 'registry.mdb'), {
+    clock: systemClock(),
+    random: systemRandom,
+  })
+  const found = registry.get(gateway)
+  await lastValueFrom(registry.close(), { defaultValue: undefined })
+  if (found === undefined) throw new Error(`the registry knows no gateway ${gateway}`)
+  return found.dataChannel
+}
+
 /** `cloudFolder`: of an initialised cloud, running or not. Rejects with what registry and pki err with. */
 export const makeIdentities = async (
   cloudFolder: string,
