@@ -26,7 +26,7 @@ export interface AdmissionLimits {
 export const ADMISSION_LIMITS: AdmissionLimits = {
   slotsMax: 32,
   slotsPerAddressMax: 4,
-  startsPerTurnMax: 4,
+  startsPerTurnMax: 6,
   handshakeMsMax: 5_000,
   helloWaitMsMax: 10_000,
   waitingMax: 4_096,
