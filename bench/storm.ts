@@ -64,6 +64,7 @@ export const storm: Scenario = {
 
       const delay = (): Promise<Histogram> => loopDelayOf(installation)
       const delayBefore = await delay()
+      const cpuBeforeMs = cloud.cpuMs()
       const observation = observe({ processes: { cloud, edge }, everyMs: 100 })
       const startedMs = performance.now()
       let done = 0
@@ -79,6 +80,7 @@ export const storm: Scenario = {
       )
       const totalMs = performance.now() - startedMs
       const delayMs = quantileOf(difference(await delay(), delayBefore), 0.99) * 1_000
+      const cpuMs = cloud.cpuMs() - cpuBeforeMs
       const probed = await probe.stop()
       const caughtUpMs = projections ? await viewsCaughtUp(installation, fleet, recordsEach, tiny) : 0
       const { rssMbMax, plots } = await observation.stop()
@@ -126,6 +128,8 @@ export const storm: Scenario = {
         liveP50Ms: rounded(percentile(probed.latenciesMs, 0.5)),
         liveP99Ms: rounded(percentile(probed.latenciesMs, 0.99)),
         liveLost: probed.sent - probed.received,
+        /** All threads, until the last mark. */
+        cloudCpuMsEach: rounded(cpuMs / count, 2),
         cloudRssMb: rounded(rssMbMax['cloud'] ?? Number.NaN),
         viewsCaughtUpMs: Math.round(caughtUpMs),
         projections,

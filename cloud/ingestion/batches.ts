@@ -25,8 +25,8 @@ export interface Batch {
 }
 
 export interface Batches {
-  /** Adds to the batch that is committed next. */
-  add(fill: (batch: Batch) => void): void
+  /** Adds to the batch that is committed next. `now`: it does not keep the distance. */
+  add(fill: (batch: Batch) => void, patience?: 'now' | 'wait'): void
 }
 
 export interface BatchesOptions {
@@ -41,7 +41,7 @@ export interface BatchesOptions {
 /**
  * From the start of one commit to that of the next, at least. Data: a commit costs a millisecond or two of several
  * threads, whatever is in it, which in a storm of gateways is most of the work; a mark comes by so much later. Events:
- * nobody waits for them.
+ * nobody waits for who came and went.
  */
 const COMMIT_SPACING_MS: Readonly<Record<LogClass, number>> = { data: 5, events: 50, audit: 50 }
 /** A failed commit is tried again, with the events that were in it, after this. */
@@ -117,7 +117,12 @@ export const openBatches = ({
     }
 
     subscriber.next({
-      add: fill => {
+      add: (fill, patience = 'wait') => {
+        if (patience === 'now') {
+          startedAtMs = Number.NEGATIVE_INFINITY
+          spacing?.unsubscribe()
+          spacing = undefined
+        }
         filling += 1
         try {
           fill(next)

@@ -31,6 +31,7 @@ import { isBehind, type Session, type Stream } from './session.ts'
 const MARK_REPEAT_MS = 5_000
 /** A hello need not be said more often on one connection. */
 const HELLO_MS_MIN = 500
+const PRESENCE: ReadonlySet<CloudEvent['kind']> = new Set(['connected', 'disconnected', 'hello'])
 /** How long a gateway that used half its credit between two marks counts as having a backlog. */
 const BUSY_MS = 5_000
 
@@ -65,8 +66,14 @@ export const ingest = ({
     })
     const answers = openAnswers({ clock, creditOf: credit.of, isBlocked: gate.isClosed, sendMark, sendWho })
 
+    // A fork must be on disk before the first mark of its epoch can be; who came and went has time.
     const record = (event: CloudEvent): void =>
-      batches.get('events')?.add(({ bodies }) => bodies.push({ kind: 'event', event }))
+      batches
+        .get('events')
+        ?.add(
+          ({ bodies }) => bodies.push({ kind: 'event', event }),
+          PRESENCE.has(event.kind) ? 'wait' : 'now',
+        )
 
     const committed =
       (logClass: LogClass) =>

@@ -12,20 +12,21 @@ const GATHERED_BYTES_MAX = 4_096
 export const gatherWrites = (socket: Socket): void => {
   const write = socket.write.bind(socket)
   const end = socket.end.bind(socket)
-  let gathered = Buffer.allocUnsafe(GATHERED_BYTES_MAX)
+  let gathered: Buffer[] = []
   let bytes = 0
   const flush = (): void => {
-    if (bytes === 0) return
-    const chunk = gathered.subarray(0, bytes)
-    gathered = Buffer.allocUnsafe(GATHERED_BYTES_MAX)
+    const [first] = gathered
+    if (first === undefined) return
+    const chunk = gathered.length === 1 ? first : Buffer.concat(gathered, bytes)
+    gathered = []
     bytes = 0
     write(chunk)
   }
   const gather = (chunk: Buffer): boolean => {
-    if (bytes + chunk.length > GATHERED_BYTES_MAX) flush()
-    if (bytes === 0) queueMicrotask(flush)
-    chunk.copy(gathered, bytes)
+    if (gathered.length === 0) queueMicrotask(flush)
+    gathered.push(chunk)
     bytes += chunk.length
+    if (bytes >= GATHERED_BYTES_MAX) flush()
     return !socket.writableNeedDrain
   }
   Object.assign(socket, {
