@@ -66,7 +66,7 @@ export const ingest = ({
     })
     const answers = openAnswers({ clock, creditOf: credit.of, isBlocked: gate.isClosed, sendMark, sendWho })
 
-    // A fork must be on disk before the first mark of its epoch can be; who came and went has time.
+    // A fork goes to disk at once, ahead of the first frame of its epoch; who came and went has time.
     const record = (event: CloudEvent): void =>
       batches
         .get('events')

@@ -220,6 +220,23 @@ test('after a pause a frame is committed at once; what follows within five milli
   held.unsubscribe()
 })
 
+test('who came waits for company, a skip that the cloud has to know of does not', () => {
+  const { uplink$, events, pass, held } = running()
+  const came = (connection: string, payload: Buffer) =>
+    uplink$.next({ kind: 'hello', gateway: G, connection, payload })
+  const hellos = () => events().filter(kind => kind === 'hello').length
+  came('c1', hello([stream()]))
+  pass(100)
+  came('c2', hello([stream()], '00000000000000c2'))
+  came('c4', hello([stream()], '00000000000000c4'))
+  assert.is(hellos(), 2, 'after a pause at once, the next with what follows')
+  came('c3', hello([stream({ tail: 11 as Offset, head: 20 as Offset })], '00000000000000c3'))
+  assert.ok(events().includes('mark_behind_tail'))
+  pass(100)
+  assert.is(hellos(), 4)
+  held.unsubscribe()
+})
+
 test('a duplicate is dropped and counted; a malformed hello or frame is refused, and nothing that was taken is touched', () => {
   const { say, send, marks, notices, events, log, uplink$, held } = running()
   say(hello([stream()]))
